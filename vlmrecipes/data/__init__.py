@@ -1,0 +1,1 @@
+"""Image-text data: declared, prepared, deduplicated, split, stored, frozen."""

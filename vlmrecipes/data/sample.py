@@ -1,0 +1,147 @@
+"""Sample, Drop, and the one mapping between them and Arrow columns."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+from vlmrecipes.fingerprint import canonical, sha256
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+Split = Literal["train", "eval"]
+SPLITS: tuple[Split, ...] = ("train", "eval")
+
+Reason = Literal[
+    "bad_row",
+    "missing_column",
+    "no_answer",
+    "bad_messages",
+    "missing_image",
+    "outside_root",
+    "undecodable",
+    "too_large",
+    "too_small",
+    "bad_crop",
+    "duplicate",
+]
+"""Why a row was left out; the closed list."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sample:
+    """One training or evaluation item, as it lies in a snapshot."""
+
+    id: str
+    """32 hex digits, from content and source; never from row order."""
+    images: tuple[str, ...]
+    """Keys of the images in order: SHA-256 of the prepared bytes, 64 hex digits. May be empty."""
+    messages: tuple[Mapping[str, Any], ...]
+    """Chat turns up to and with the last user turn: `{"role", "content": [{"type": "image"} | {"type": "text", "text"}]}`."""
+    references: tuple[str, ...]
+    """Accepted answers to the last turn; at least one."""
+    group: str
+    """Samples of one group are never on both sides."""
+    split: Split
+    source: str
+    metadata: Mapping[str, Any]
+    """Scalar columns kept for breakdowns (`question_type`, `page`)."""
+
+    @property
+    def answer(self) -> str:
+        """The answer that is learned: the commonest reference, the first of equals."""
+        return Counter(self.references).most_common(1)[0][0]
+
+    def digest(self) -> str:
+        """Return the SHA-256 of everything in the sample; image bytes enter through their keys."""
+        return sha256(canonical(self.content()))
+
+    def content(self) -> dict[str, Any]:
+        """Return the sample as plain JSON values."""
+        return {
+            "id": self.id,
+            "images": list(self.images),
+            "messages": [dict(message) for message in self.messages],
+            "references": list(self.references),
+            "group": self.group,
+            "split": self.split,
+            "source": self.source,
+            "metadata": dict(self.metadata),
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Drop:
+    """A row left out, and why."""
+
+    source: str
+    key: str
+    """Where the row stands in its source: `manifest.jsonl:12`, with `/3` for the exploded element."""
+    reason: Reason
+    message: str
+
+
+def sample_schema() -> pa.Schema:
+    """Return the Arrow schema of the samples table. Messages and metadata are JSON text: their shape is the user's."""
+    import pyarrow as pa
+
+    text, texts = pa.string(), pa.list_(pa.string())
+    return pa.schema(
+        [
+            pa.field("id", text, nullable=False),
+            pa.field("digest", text, nullable=False),
+            ("images", texts),
+            ("messages", text),
+            ("references", texts),
+            ("group", text),
+            ("split", text),
+            ("source", text),
+            ("metadata", text),
+        ]
+    )
+
+
+def drop_schema() -> pa.Schema:
+    """Return the Arrow schema of the drops table."""
+    import pyarrow as pa
+
+    return pa.schema([(name, pa.string()) for name in ("source", "key", "reason", "message")])
+
+
+def to_table(samples: Sequence[Sample]) -> pa.Table:
+    """Return samples as an Arrow table with `sample_schema()`."""
+    import pyarrow as pa
+
+    rows = [_row(sample) for sample in samples]
+    return pa.Table.from_pylist(rows, schema=sample_schema())
+
+
+def _row(sample: Sample) -> dict[str, Any]:
+    content = sample.content()
+    return content | {
+        "digest": sample.digest(),
+        "messages": json.dumps(content["messages"], ensure_ascii=False),
+        "metadata": json.dumps(content["metadata"], ensure_ascii=False, sort_keys=True),
+    }
+
+
+def from_table(table: pa.Table) -> list[Sample]:
+    """Return the samples of an Arrow table that `to_table` made, in its order."""
+    return [_sample(row) for row in table.to_pylist()]
+
+
+def _sample(row: Mapping[str, Any]) -> Sample:
+    return Sample(
+        id=row["id"],
+        images=tuple(row["images"]),
+        messages=tuple(json.loads(row["messages"])),
+        references=tuple(row["references"]),
+        group=row["group"],
+        split=row["split"],
+        source=row["source"],
+        metadata=json.loads(row["metadata"]),
+    )

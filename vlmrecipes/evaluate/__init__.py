@@ -1,0 +1,1 @@
+"""Predictions made and scored."""

@@ -1,0 +1,1 @@
+"""Model names become folders, processors and loaded models."""

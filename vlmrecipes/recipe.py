@@ -1,0 +1,170 @@
+"""What a `recipes/*.toml` says, read into frozen tables."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from vlmrecipes import tables
+from vlmrecipes.tables import FROM_LIST, Strings, Table
+
+
+class Part(Table):
+    """One snapshot in a mixture."""
+
+    snapshot: str
+    """`name` (the newest) or `name@N`."""
+    weight: float = Field(default=1.0, gt=0)
+    """Share of the training rows relative to the other parts' weights times their size: 2.0 shows each row twice."""
+
+
+Parts = Annotated[tuple[Part, ...], FROM_LIST, Field(min_length=1)]
+
+
+class Data(Table):
+    """Which snapshots."""
+
+    train: str | Parts
+    """The snapshot whose train side is learned; a list of `{snapshot, weight}` mixes several."""
+    eval: str = ""
+    """The snapshot whose eval side is scored; default: the eval side of `train`."""
+
+    def parts(self) -> tuple[Part, ...]:
+        """Return the training snapshots, one or several."""
+        return (Part(snapshot=self.train),) if isinstance(self.train, str) else self.train
+
+    def eval_snapshots(self) -> tuple[str, ...]:
+        """Return the snapshots that are scored."""
+        return (self.eval,) if self.eval else tuple(part.snapshot for part in self.parts())
+
+
+class Model(Table):
+    """Which model, and how it is loaded."""
+
+    id: str
+    """A hub id, a local folder, or `builtin:reader`."""
+    revision: str = ""
+    """Commit of the hub repository."""
+    init: Literal["weights", "config"] = "weights"
+    """`config` starts from random weights (with `[lora]` left out: training from scratch)."""
+    load_in: Literal["4bit", "8bit", "16bit", "full"] = "16bit"
+    """Precision of the base weights; `full` is 32-bit. On a CPU `16bit` computes in float32."""
+    max_length: int = Field(default=2048, ge=16)
+    """Longest row in tokens, image tokens included. Longer rows fail the plan; nothing is cut."""
+    trust_remote_code: bool = False
+    """Run code from the model's repository; the command line must allow it too."""
+
+
+class Lora(Table):
+    """Low-rank adapters, and the parts of the model that get them."""
+
+    r: int = Field(default=16, ge=1)
+    alpha: int = Field(default=16, ge=1)
+    dropout: float = Field(default=0.0, ge=0, lt=1)
+    rslora: bool = False
+    vision: bool = True
+    """Adapt the vision tower."""
+    language: bool = True
+    """Adapt the language model."""
+    attention: bool = True
+    mlp: bool = True
+    projector: Literal["off", "lora", "full"] = "off"
+    """The layers between the vision tower and the language model."""
+
+    @model_validator(mode="after")
+    def _something(self) -> Lora:
+        if not ((self.vision or self.language) and (self.attention or self.mlp)) and self.projector == "off":
+            raise ValueError("nothing would be trained: switch on vision or language, and attention or mlp")
+        return self
+
+
+class Train(Table):
+    """How it is trained."""
+
+    backend: Literal["trl", "unsloth"] = "trl"
+    method: Literal["sft"] = "sft"
+    responses_only: bool = True
+    """Only the answers are learned; false also learns the user's words."""
+    batch_size: int = Field(default=8, ge=1)
+    """Rows a device and step."""
+    gradient_accumulation: int = Field(default=1, ge=1)
+    steps: int | None = Field(default=None, ge=1)
+    """Optimizer steps; or give `epochs`."""
+    epochs: float | None = Field(default=None, gt=0)
+    learning_rate: float = Field(default=2e-4, gt=0)
+    scheduler: Literal["linear", "cosine", "constant", "constant_with_warmup", "cosine_with_min_lr"] = "linear"
+    warmup_steps: int = Field(default=5, ge=0)
+    weight_decay: float = Field(default=0.0, ge=0)
+    max_grad_norm: float = Field(default=1.0, gt=0)
+    optimizer: Literal["adamw_torch", "adamw_torch_fused", "adamw_8bit", "sgd", "adafactor"] = "adamw_torch"
+    gradient_checkpointing: bool = False
+    group_by_length: bool = True
+    """Batches of rows of like length, in an order that the seed decides."""
+    seed: int = Field(default=3407, ge=0)
+    workers: int = Field(default=0, ge=0)
+    """Processes that prepare batches ahead of the model; 0 prepares them in the training process."""
+    save_steps: int = Field(default=100, ge=1)
+    """A checkpoint every so many steps, for `--resume`."""
+    logging_steps: int = Field(default=10, ge=1)
+
+    @model_validator(mode="after")
+    def _steps_or_epochs(self) -> Train:
+        if (self.steps is None) == (self.epochs is None):
+            raise ValueError("give either `steps` or `epochs`")
+        return self
+
+
+class Eval(Table):
+    """What is scored, on the eval side."""
+
+    metrics: Annotated[Strings, Field(min_length=1)]
+    """Short names (`wer`, `cer`, `exact`, `vqa`, `anls`) or full specs (`cer/ws@1`); the spec is recorded."""
+    baseline: bool = True
+    """Also score the untuned model."""
+    by: Strings = ()
+    """Metadata columns to break every metric down by."""
+    limit: int | None = Field(default=None, ge=1)
+    """Score only so many samples of the eval side, chosen by their ids."""
+    batch_size: int = Field(default=16, ge=1)
+    """Rows generated at once."""
+    max_new_tokens: int | None = Field(default=None, ge=1)
+    """Longest prediction; default: the longest reference in tokens and a margin."""
+
+
+class Export(Table):
+    """What is written besides the record."""
+
+    formats: Annotated[tuple[Literal["adapter", "merged_16bit"], ...], FROM_LIST] = ("adapter",)
+
+
+class Recipe(Table):
+    """A tuning recipe: data, model, adapters, training, evaluation."""
+
+    name: str
+    version: str
+    """Version of the recipe itself, as `1.0.0`."""
+    description: str = ""
+    data: Data
+    model: Model
+    lora: Lora | None = None
+    """Without this table all weights are trained."""
+    train: Train
+    eval: Eval
+    export: Export = Export()
+
+    @field_validator("version")
+    @classmethod
+    def _three_numbers(cls, version: str) -> str:
+        if len(parts := version.split(".")) != 3 or not all(part.isdigit() for part in parts):
+            raise ValueError(f"must be three numbers as in 1.0.0, found {version!r}")
+        return version
+
+
+def read_recipe(path: Path, overrides: tuple[str, ...] = ()) -> Recipe:
+    """Return the recipe in `path` with `KEY=VALUE` overrides applied. Raises InputError with every problem."""
+    name = str(path)
+    data = tables.read_toml(path, name)
+    tables.override(data, overrides)
+    return tables.parse(Recipe, data, name)

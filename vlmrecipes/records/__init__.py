@@ -1,0 +1,1 @@
+"""What a run did, kept as files, read back as lists and reports."""

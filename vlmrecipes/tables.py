@@ -1,0 +1,182 @@
+"""TOML files read into frozen pydantic models, with every problem told at once.
+
+The one place that turns validation errors into `Problem`s: key path, value found, way out.
+"""
+
+from __future__ import annotations
+
+import difflib
+import tomllib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
+
+from vlmrecipes.errors import InputError, Problem
+
+MAX_BYTES = 1 << 20
+"""A declaration or recipe larger than this is refused unread."""
+
+
+class Table(BaseModel):
+    """A TOML table: frozen, unknown keys refused."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, strict=True)
+
+
+T = TypeVar("T", bound=Table)
+
+
+def _list_to_tuple(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
+
+
+FROM_LIST = BeforeValidator(_list_to_tuple)
+"""Lets a TOML list stand where a frozen model holds a tuple."""
+Strings = Annotated[tuple[str, ...], FROM_LIST]
+
+_TYPES = {
+    "string_type": "a string",
+    "int_type": "a whole number",
+    "float_type": "a number",
+    "bool_type": "true or false",
+    "list_type": "a list",
+    "tuple_type": "a list",
+    "dict_type": "a table",
+    "model_type": "a table",
+    "model_attributes_type": "a table",
+}
+
+
+def read_toml(path: Path, name: str) -> dict[str, Any]:
+    """Return the parsed file; `name` is how messages call it. Raises InputError."""
+    try:
+        if path.stat().st_size > MAX_BYTES:
+            raise InputError.one(f"larger than {MAX_BYTES} bytes: not a file written by a person", file=name)
+        return tomllib.loads(path.read_text("utf-8"))
+    except FileNotFoundError:
+        raise InputError.one("no such file", file=name) from None
+    except OSError as error:
+        raise InputError.one(f"cannot be read: {error.strerror}", file=name) from None
+    except UnicodeDecodeError as error:
+        raise InputError.one(f"not UTF-8 text (byte {error.start})", file=name) from None
+    except tomllib.TOMLDecodeError as error:
+        raise InputError.one(f"not valid TOML: {error}", file=name) from None
+
+
+def parse(model: type[T], data: dict[str, Any], name: str) -> T:
+    """Return `data` as a `model`. Raises InputError with all its problems, keys as a reader of the file sees them."""
+    try:
+        return model.model_validate(data)
+    except ValidationError as error:
+        raise InputError([_problem(model, data, dict(item), name) for item in error.errors()]) from None
+
+
+def _problem(model: type[Table], data: dict[str, Any], item: dict[str, Any], name: str) -> Problem:
+    loc = [part for part in item["loc"] if not _is_tag(data, item["loc"], part)]
+    return Problem(name, key_path(loc), _sentence(item, _known(model, item["loc"][:-1])))
+
+
+def _is_tag(data: Any, loc: Sequence[Any], part: Any) -> bool:
+    """Tell whether `part` is a union's tag that pydantic put into the path, not a key of the file."""
+    at = loc.index(part)
+    holder = data
+    for step in loc[:at]:
+        try:
+            holder = holder[step]
+        except (KeyError, IndexError, TypeError):
+            continue
+    return isinstance(part, str) and isinstance(holder, dict) and part not in holder and holder.get("type") == part
+
+
+def key_path(parts: Sequence[Any]) -> str:
+    """Return `source[0].path` for `("source", 0, "path")`."""
+    text = ""
+    for part in parts:
+        text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else str(part)
+    return text
+
+
+def _sentence(item: dict[str, Any], known: Sequence[str]) -> str:
+    kind, found = item["type"], _shown(item.get("input"))
+    if kind == "extra_forbidden":
+        return _unknown_key(str(item["loc"][-1]), known)
+    if kind == "missing":
+        return "missing; it must be given"
+    if kind in _TYPES:
+        return f"expected {_TYPES[kind]}, found {found}"
+    if kind == "value_error":
+        return str(item["ctx"]["error"])
+    if kind == "union_tag_not_found":
+        return "missing `type`; it says what kind of table this is"
+    if kind == "union_tag_invalid":
+        return f"unknown type {item['ctx']['tag']!r}; known: {item['ctx']['expected_tags']}"
+    if kind == "literal_error":
+        return f"must be {item['ctx']['expected']}, found {found}"
+    message = item["msg"].replace("Input should be", "must be")
+    return f"{message[0].lower()}{message[1:]}, found {found}"
+
+
+def _unknown_key(key: str, known: Sequence[str]) -> str:
+    close = difflib.get_close_matches(key, known, n=1)
+    hint = f"; did you mean {close[0]!r}?" if close else ""
+    names = f" (known: {', '.join(sorted(known))})" if known else ""
+    return f"unknown key{hint}{names}"
+
+
+def _known(model: type[Table], loc: Sequence[Any]) -> list[str]:
+    """Return the keys that the table at `loc` may have; empty when the path leads through a plain value."""
+    here: Any = model
+    for part in loc:
+        if isinstance(part, int):
+            continue
+        options = _tables_in(here)
+        here = next((o for o in options if part in _tags(o)), None) or next(
+            (o.model_fields[part].annotation for o in options if part in o.model_fields), None
+        )
+    return sorted({key for option in _tables_in(here) for key in option.model_fields})
+
+
+def _tables_in(annotation: Any) -> list[type[Table]]:
+    if isinstance(annotation, type) and issubclass(annotation, Table):
+        return [annotation]
+    return [table for arg in getattr(annotation, "__args__", ()) for table in _tables_in(arg)]
+
+
+def _tags(table: type[Table]) -> tuple[Any, ...]:
+    field = table.model_fields.get("type")
+    return getattr(field.annotation, "__args__", ()) if field else ()
+
+
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "…"
+
+
+def override(data: dict[str, Any], assignments: Sequence[str]) -> None:
+    """Set `lora.r=8` and the like in `data`, in place; values are read as TOML, bare words as text. Raises InputError."""
+    problems = []
+    for assignment in assignments:
+        path, equals, text = assignment.partition("=")
+        if not equals or not path:
+            problems.append(Problem("--set", assignment, "expected KEY=VALUE, as in --set train.steps=30"))
+            continue
+        *parents, last = path.strip().split(".")
+        table = data
+        for parent in parents:
+            table = table.setdefault(parent, {})
+            if not isinstance(table, dict):
+                problems.append(Problem("--set", path, f"{parent!r} is a value, not a table"))
+                break
+        else:
+            table[last] = _toml_value(text)
+    if problems:
+        raise InputError(problems)
+
+
+def _toml_value(text: str) -> Any:
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text

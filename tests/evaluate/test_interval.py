@@ -1,0 +1,74 @@
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from vlmrecipes.evaluate.interval import Draws, Interval, bootstrap, cluster_sums, interval, wilson
+
+DRAWS = Draws(seed=1, resamples=200)
+ROWS = st.lists(st.tuples(st.sampled_from("abcdef"), st.integers(0, 9), st.integers(0, 9)), min_size=1, max_size=20)
+
+
+def of(rows, *, bounded=False, draws=DRAWS) -> Interval:
+    clusters, numerators, denominators = ([row[place] for row in rows] for place in range(3))
+    return interval(clusters, [float(n) for n in numerators], denominators, bounded=bounded, draws=draws)
+
+
+@settings(deadline=None)
+@given(rows=ROWS, shuffle=st.randoms(use_true_random=False))
+def test_the_value_lies_within_and_order_does_not_matter(rows, shuffle) -> None:
+    found = of(rows)
+    other = list(rows)
+    shuffle.shuffle(other)
+    assert of(other) == found
+    if found.low is not None and found.high is not None:
+        assert found.low <= sum(row[1] for row in rows) / sum(row[2] for row in rows) <= found.high
+
+
+def test_equal_draws_give_equal_intervals_and_other_seeds_others() -> None:
+    rows = [(str(i), i % 7, 10) for i in range(40)]
+    assert of(rows) == of(rows)
+    assert of(rows) != of(rows, draws=Draws(seed=2, resamples=200))
+
+
+def test_nothing_is_said_of_no_samples_one_cluster_or_no_text() -> None:
+    nothing = Interval(None, None, "none")
+    assert of([]) == nothing
+    assert of([("a", 1, 2), ("a", 2, 2)]) == nothing
+    assert of([("a", 1, 0), ("b", 1, 0)]) == nothing
+
+
+@pytest.mark.parametrize("right", [0, 1])
+def test_all_right_or_all_wrong_takes_wilson_over_clusters(right) -> None:
+    rows = [("a", right, 1), ("a", right, 1), ("b", right, 1), ("c", right, 1)]
+    assert of(rows, bounded=True) == Interval(*wilson(3 * right, 3), "wilson")
+    assert of(rows, bounded=False) == Interval(right, right, "degenerate")
+
+
+def test_clusters_widen_the_interval() -> None:
+    alone = of([(str(i), i // 10 % 2, 1) for i in range(100)], bounded=True)
+    together = of([(str(i // 10), i // 10 % 2, 1) for i in range(100)], bounded=True)
+    assert together.high - together.low > 2 * (alone.high - alone.low)
+
+
+def test_bootstrap_width_is_that_of_theory() -> None:
+    rows = np.random.default_rng(3).integers(0, 2, 400).astype(float)
+    ratios = bootstrap(np.stack([rows, np.ones(400)], axis=1), Draws(seed=0, resamples=4000))
+    assert ratios.std() == pytest.approx(rows.std() / 20, rel=0.05)
+    assert ratios.mean() == pytest.approx(rows.mean(), abs=0.002)
+
+
+def test_memory_is_bounded_by_chunks(monkeypatch) -> None:
+    sums = cluster_sums([str(i) for i in range(50)], [float(i % 3) for i in range(50)], [2.0] * 50)
+    whole = bootstrap(sums, DRAWS)
+    monkeypatch.setattr("vlmrecipes.evaluate.interval._CELLS", 700)
+    assert len(bootstrap(sums, DRAWS)) == len(whole) == 200
+
+
+def test_about_95_percent_of_intervals_hold_the_truth() -> None:
+    generator = np.random.default_rng(0)
+    hits = 0
+    for trial in range(200):
+        wrong = generator.binomial(20, 0.3, 60)
+        found = of([(str(i), n, 20) for i, n in enumerate(wrong)], draws=Draws(trial, 300))
+        hits += found.low <= 0.3 <= found.high
+    assert 180 <= hits <= 199

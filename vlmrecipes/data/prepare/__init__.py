@@ -1,0 +1,116 @@
+"""One image made ready: size check, decode, upright, alpha, colour, crop, resize, encode, in this order."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from vlmrecipes.data.declaration import Prepare
+from vlmrecipes.data.images import ImageError
+from vlmrecipes.data.prepare.decode import Decoded, decode
+from vlmrecipes.data.prepare.hashing import perceptual_hash, pixel_hash
+from vlmrecipes.data.prepare.resize import target_size
+from vlmrecipes.fingerprint import canonical, sha256
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+Box = tuple[float, float, float, float]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prepared:
+    """An image as it is stored."""
+
+    key: str
+    """SHA-256 of `data`, 64 hex digits."""
+    origin: str
+    """SHA-256 of the source bytes, the crop and the policy: equal origins prepare to equal images."""
+    data: bytes
+    width: int
+    height: int
+    format: str
+    pixels: str
+    """SHA-256 of the decoded pixels, mode and size."""
+    phash: int
+    """64-bit perceptual hash."""
+    source_sha256: str
+    source_width: int
+    source_height: int
+    steps: str
+    """What was done, in order: `upright,crop,resize,encode`; empty when the bytes were kept."""
+
+
+def origin_of(raw: bytes, crop: Box | None, policy: Prepare) -> str:
+    """Return the key under which the outcome of preparing `raw` can be found again."""
+    return sha256(canonical([sha256(raw), crop, policy.model_dump()]))
+
+
+def prepare_image(raw: bytes, crop: Box | None, policy: Prepare) -> Prepared:
+    """Return `raw` made ready by `policy`. `crop` is in pixels of the upright image. Raises ImageError."""
+    decoded = decode(raw, policy, keep_detail=crop is not None)
+    image, steps = decoded.image, list(decoded.steps)
+    if crop is not None:
+        image = _crop(image, crop)
+        steps.append("crop")
+    if min(image.size) < policy.min_source_side:
+        raise ImageError("too_small", f"{image.width}x{image.height}: a side is under {policy.min_source_side} pixels")
+    if (size := target_size(image.width, image.height, policy)) != image.size:
+        image = _resized(image, size)
+        steps.append("resize")
+    data, kind = _encoded(raw, decoded, image, policy, kept=not steps)
+    if data is not raw:
+        steps.append("encode")
+        image = _reread(data) if kind == "JPEG" else image
+    return Prepared(
+        key=sha256(data),
+        origin=origin_of(raw, crop, policy),
+        data=data,
+        width=image.width,
+        height=image.height,
+        format=kind,
+        pixels=pixel_hash(image),
+        phash=perceptual_hash(image),
+        source_sha256=sha256(raw),
+        source_width=decoded.width,
+        source_height=decoded.height,
+        steps=",".join(steps),
+    )
+
+
+def _crop(image: Image.Image, crop: Box) -> Image.Image:
+    x0, y0 = max(0, round(crop[0])), max(0, round(crop[1]))
+    x1, y1 = min(image.width, round(crop[2])), min(image.height, round(crop[3]))
+    if x1 <= x0 or y1 <= y0:
+        raise ImageError("bad_crop", f"{list(crop)} holds no pixel of a {image.width}x{image.height} image")
+    return image.crop((x0, y0, x1, y1))
+
+
+def _resized(image: Image.Image, size: tuple[int, int]) -> Image.Image:
+    from PIL import Image
+
+    return image.resize(size, Image.Resampling.LANCZOS)
+
+
+def _encoded(raw: bytes, decoded: Decoded, image: Image.Image, policy: Prepare, *, kept: bool) -> tuple[bytes, str]:
+    kind = policy.format
+    if kind == "auto":
+        kind = "JPEG" if decoded.format == "JPEG" else "PNG"
+    if kept and kind == decoded.format:
+        return raw, kind
+    buffer = io.BytesIO()
+    if kind == "JPEG":
+        image.save(buffer, "JPEG", quality=policy.quality, subsampling=0)
+    else:
+        image.save(buffer, "PNG")
+    return buffer.getvalue(), kind
+
+
+def _reread(data: bytes) -> Image.Image:
+    """Return what a reader will decode: a JPEG's pixels are not those that were encoded."""
+    from PIL import Image
+
+    image = Image.open(io.BytesIO(data))
+    image.load()
+    return image

@@ -1,0 +1,176 @@
+"""A raw row read by its source's templates: what the sample will say, and which images it needs."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from vlmrecipes.data.declaration import Rows
+from vlmrecipes.data.sample import Drop, Reason, Split
+from vlmrecipes.data.sources import Opened, RawRow
+from vlmrecipes.data.template import AbsentColumnError, Template
+
+ROLES = ("system", "user", "assistant")
+Box = tuple[float, float, float, float]
+Message = dict[str, Any]
+CORNERS = 4
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Candidate:
+    """A row on its way to be a sample."""
+
+    source: str
+    key: str
+    images: tuple[Any, ...]
+    """Image references as `data.images` reads them."""
+    crop: Box | None
+    messages: tuple[Message, ...]
+    """Up to and with the last user turn."""
+    references: tuple[str, ...]
+    group: str
+    """Empty: by its images."""
+    split: Split | None
+    metadata: dict[str, Any]
+
+
+class RowError(Exception):
+    """A row that cannot become a sample."""
+
+    def __init__(self, reason: Reason, message: str) -> None:
+        """Keep the drop's reason and message."""
+        super().__init__(reason, message)
+        self.reason: Reason = reason
+        self.message = message
+
+
+def read_row(opened: Opened, row: RawRow) -> Candidate | Drop:
+    """Return the row as a Candidate, or as a Drop that says why not."""
+    try:
+        if row.columns is None:
+            raise RowError("bad_row", row.problem)
+        return _candidate(opened.name, opened.spec, row.key, row.columns)
+    except AbsentColumnError as error:
+        drop = ("missing_column", f"no column {error.args[0]!r} in this row")
+    except RowError as error:
+        drop = (error.reason, error.message)
+    return Drop(source=opened.name, key=row.key, reason=drop[0], message=drop[1])  # type: ignore[arg-type]
+
+
+def _candidate(source: str, spec: Rows, key: str, columns: Mapping[str, Any]) -> Candidate:
+    images = _images(spec, columns)
+    messages, references = _chat(spec, columns, len(images))
+    return Candidate(
+        source=source,
+        key=key,
+        images=images,
+        crop=_crop(spec.crop, columns),
+        messages=messages,
+        references=references,
+        group=Template(spec.group).fill(columns) if spec.group else "",
+        split=_split(spec.split, columns),
+        metadata={name: _scalar(columns.get(name)) for name in spec.metadata},
+    )
+
+
+def _images(spec: Rows, columns: Mapping[str, Any]) -> tuple[Any, ...]:
+    texts = (spec.image,) if isinstance(spec.image, str) else spec.image
+    values = [Template(text).value(columns) for text in texts if text]
+    flat = [item for value in values for item in (value if isinstance(value, list) else [value])]
+    if any(value is None or value == "" for value in flat):
+        raise RowError("missing_image", "the image column is empty")
+    return tuple(flat)
+
+
+def _chat(spec: Rows, columns: Mapping[str, Any], images: int) -> tuple[tuple[Message, ...], tuple[str, ...]]:
+    if spec.messages:
+        column = spec.messages if Template(spec.messages).columns else "{" + spec.messages + "}"
+        return _from_messages(Template(column).value(columns), images)
+    text = Template(spec.prompt).fill(columns)
+    content = [{"type": "image"}] * images + [{"type": "text", "text": text}]
+    return ({"role": "user", "content": content},), _references(spec.answer, columns)
+
+
+def _references(answer: str | tuple[str, ...], columns: Mapping[str, Any]) -> tuple[str, ...]:
+    texts = (answer,) if isinstance(answer, str) else answer
+    values = [Template(text).value(columns) for text in texts]
+    flat = [item for value in values for item in (value if isinstance(value, list) else [value])]
+    references = tuple(str(value) for value in flat if value is not None)
+    if not any(text.strip() for text in references):
+        raise RowError("no_answer", "the answer is empty")
+    return references
+
+
+def _from_messages(value: Any, images: int) -> tuple[tuple[Message, ...], tuple[str, ...]]:
+    if not isinstance(value, list) or not value:
+        raise RowError("bad_messages", f"a list of messages is wanted, found {type(value).__name__}")
+    turns = [_turn(message) for message in value]
+    if turns[-1]["role"] != "assistant" or len(turns) == 1:
+        raise RowError("no_answer", "the chat does not end with an answer of the assistant to somebody")
+    answer = "".join(part["text"] for part in turns[-1]["content"] if part["type"] == "text")
+    if not answer.strip():
+        raise RowError("no_answer", "the last answer is empty")
+    return tuple(_with_images(turns[:-1], images)), (answer,)
+
+
+def _turn(message: Any) -> Message:
+    if not isinstance(message, Mapping) or message.get("role") not in ROLES:
+        raise RowError("bad_messages", f"each message needs a role of {', '.join(ROLES)}")
+    content = message.get("content")
+    if isinstance(content, str):
+        return {"role": message["role"], "content": [{"type": "text", "text": content}]}
+    if not isinstance(content, Sequence):
+        raise RowError("bad_messages", "a message's content is a text or a list of parts")
+    return {"role": message["role"], "content": [_part(part) for part in content]}
+
+
+def _part(part: Any) -> dict[str, Any]:
+    if isinstance(part, Mapping) and part.get("type") == "image":
+        return {"type": "image"}
+    if isinstance(part, Mapping) and part.get("type") == "text" and isinstance(part.get("text"), str):
+        return {"type": "text", "text": part["text"]}
+    raise RowError("bad_messages", "a part is {type: image} or {type: text, text}")
+
+
+def _with_images(turns: list[Message], images: int) -> list[Message]:
+    """Return the turns with as many image parts as there are images; with none marked, they open the first user turn."""
+    marked = sum(part["type"] == "image" for turn in turns for part in turn["content"])
+    if marked == images:
+        return turns
+    if marked:
+        raise RowError("bad_messages", f"{marked} image parts for {images} images")
+    for turn in turns:
+        if turn["role"] == "user":
+            turn["content"][:0] = [{"type": "image"}] * images
+            return turns
+    raise RowError("bad_messages", "no user turn to show the images in")
+
+
+def _crop(text: str, columns: Mapping[str, Any]) -> Box | None:
+    if not text:
+        return None
+    value = Template(text).value(columns)
+    try:
+        numbers = [float(number) for number in value]
+        if len(numbers) == CORNERS and all(math.isfinite(number) for number in numbers):
+            return (numbers[0], numbers[1], numbers[2], numbers[3])
+    except (TypeError, ValueError):
+        pass
+    raise RowError("bad_crop", f"[x0, y0, x1, y1] is wanted, found {str(value)[:80]}")
+
+
+def _split(text: str, columns: Mapping[str, Any]) -> Split | None:
+    value = Template(text).fill(columns) if text else ""
+    if value in ("train", "eval"):
+        return value  # type: ignore[return-value]
+    if value:
+        raise RowError("bad_row", f"split must be train or eval, found {value[:40]!r}")
+    return None
+
+
+def _scalar(value: Any) -> Any:
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    return value if isinstance(value, (str, int, float, bool)) or value is None else str(value)

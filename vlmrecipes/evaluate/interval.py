@@ -1,0 +1,131 @@
+"""95 % intervals of a ratio of sums, from samples that come in clusters.
+
+Rows of one image are not independent, so whole clusters are drawn, not rows: errors clustered by image can be several
+times the naive ones (Miller, "Adding Error Bars to Evals", arXiv:2411.00640). The interval is the percentile bootstrap
+(Efron & Tibshirani, An Introduction to the Bootstrap, ch. 13).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from statistics import NormalDist
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+LEVEL = 0.95
+_TAIL = (1.0 - LEVEL) / 2.0
+_CELLS = 1 << 20
+"""Draws held at once: bounds memory at some 20 MB whatever the number of samples."""
+
+Floats = npt.NDArray[np.float64]
+Method = Literal["bootstrap", "wilson", "degenerate", "none"]
+
+
+@dataclass(frozen=True, slots=True)
+class Interval:
+    """Where the value may lie, and how that was found."""
+
+    low: float | None
+    high: float | None
+    method: Method
+    """How.
+
+    - `bootstrap`: percentiles over resampled clusters.
+    - `wilson`: every sample scored 0, or every sample 1, and no resample can show how much that could vary.
+    - `degenerate`: all clusters have the same ratio, so `low` = `high` = the value; it is no sign of certainty.
+    - `none`: one cluster, no sample, or no reference text: nothing to judge from, `low` and `high` are None.
+    """
+
+
+NONE = Interval(None, None, "none")
+
+
+@dataclass(frozen=True, slots=True)
+class Draws:
+    """What makes a bootstrap repeatable."""
+
+    seed: int = 0
+    resamples: int = 2000
+
+
+def interval(
+    clusters: Sequence[str],
+    numerators: Sequence[float],
+    denominators: Sequence[float],
+    *,
+    bounded: bool,
+    draws: Draws,
+) -> Interval:
+    """Return the 95 % interval of Σ numerators / Σ denominators; the three sequences hold one entry a sample.
+
+    `bounded` says that each numerator is a score in [0, 1] over a denominator of 1.
+    The value itself always lies within. The order of the samples does not matter.
+    """
+    sums = cluster_sums(clusters, numerators, denominators)
+    if sums.shape[0] == 0 or not sums[:, 1].any():
+        return NONE
+    if bounded and len(extremes := set(numerators)) == 1 and extremes <= {0.0, 1.0}:
+        return Interval(*wilson(len(sums) * int(extremes.pop()), len(sums)), "wilson")
+    if len(sums) == 1:
+        return NONE
+    value = math.fsum(numerators) / math.fsum(denominators)
+    ratios = bootstrap(sums, draws)
+    low, high = (float(bound) for bound in np.quantile(ratios, (_TAIL, 1.0 - _TAIL)))
+    # Rounding, and a lone heavy cluster, can leave the value outside its own percentiles.
+    low, high = min(low, value), max(high, value)
+    return Interval(low, high, "bootstrap" if _differ(sums) else "degenerate")
+
+
+def cluster_sums(clusters: Sequence[str], numerators: Sequence[float], denominators: Sequence[float]) -> Floats:
+    """Return one row a cluster, (Σ numerators, Σ denominators), in the order of the cluster labels."""
+    members: dict[str, tuple[list[float], list[float]]] = {}
+    for cluster, numerator, denominator in zip(clusters, numerators, denominators, strict=True):
+        tops, bottoms = members.setdefault(cluster, ([], []))
+        tops.append(numerator)
+        bottoms.append(denominator)
+    # fsum is exact, so the order of rows cannot show in the last bit.
+    rows = [[math.fsum(part) for part in members[label]] for label in sorted(members)]
+    return np.array(rows, dtype=np.float64).reshape(-1, 2)
+
+
+def bootstrap(sums: Floats, draws: Draws) -> Floats:
+    """Return the ratio of sums of each resample of the rows of `sums`, at most `draws.resamples` of them.
+
+    Equal rows and draws give equal ratios. Resamples without any reference length have no ratio and are left out.
+    """
+    generator = np.random.Generator(np.random.PCG64(draws.seed))
+    count = len(sums)
+    step = max(1, _CELLS // count)
+    drawn = [
+        _resample(sums, generator.integers(0, count, size=(min(step, draws.resamples - start), count), dtype=np.int32))
+        for start in range(0, draws.resamples, step)
+    ]
+    totals = np.concatenate(drawn)
+    totals = totals[totals[:, 1] > 0]
+    return np.asarray(totals[:, 0] / totals[:, 1], dtype=np.float64)
+
+
+def _resample(sums: Floats, rows: npt.NDArray[np.int32]) -> Floats:
+    """Return the summed rows of each resample: (resamples, 2) from (resamples, clusters) row numbers."""
+    return np.stack([sums[:, 0][rows].sum(axis=1), sums[:, 1][rows].sum(axis=1)], axis=1)
+
+
+def _differ(sums: Floats) -> bool:
+    """Tell whether any two clusters have different ratios."""
+    numerator, denominator = sums.sum(axis=0)
+    return not np.allclose(sums[:, 0] * denominator, sums[:, 1] * numerator, rtol=1e-12, atol=0.0)
+
+
+def wilson(successes: int, n: int, level: float = LEVEL) -> tuple[float, float]:
+    """Return the score interval of a proportion (Wilson, JASA 22, 1927); `n` at least 1."""
+    z = NormalDist().inv_cdf((1.0 + level) / 2.0)
+    share, spread = successes / n, z * z / n
+    centre = (share + spread / 2.0) / (1.0 + spread)
+    half = z * math.sqrt(share * (1.0 - share) / n + spread / (4.0 * n)) / (1.0 + spread)
+    return (0.0 if successes == 0 else centre - half), (1.0 if successes == n else centre + half)

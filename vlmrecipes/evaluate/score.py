@@ -1,0 +1,149 @@
+"""Answers scored: sums, intervals and groups by metric, and what each sample added."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from statistics import fmean, median
+from typing import TYPE_CHECKING, Any
+
+from vlmrecipes.errors import InputError, Problem
+from vlmrecipes.evaluate.interval import NONE, Draws, interval
+from vlmrecipes.evaluate.metrics import Metric, Score, resolve
+from vlmrecipes.evaluate.text import ws
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+NO_LABEL = "(none)"
+"""The group of rows that lack a `by` column which other rows have."""
+_SHOWN = 5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """One row to score."""
+
+    id: str
+    prediction: str | None
+    """None when generation failed: scored as an empty prediction, counted, never dropped."""
+    references: tuple[str, ...]
+    cluster: str
+    """The image or group: rows that share it are resampled together."""
+    labels: Mapping[str, str]
+    """Values of the columns to group by."""
+
+
+def score(
+    answers: Sequence[Answer],
+    metrics: Sequence[str],
+    *,
+    by: Sequence[str] = (),
+    seed: int = 0,
+    resamples: int = 2000,
+) -> tuple[dict[str, dict[str, Any]], dict[str, list[Score]]]:
+    """Return the summary of each metric, and each row's `Score`; both keyed by the names in `metrics` as given.
+
+    A summary is plain JSON: `spec, value, low, high, n, numerator, denominator, macro, median, failed, empty, method,
+    resamples, seed, better, by`, and for error rates `hits, substitutions, deletions, insertions`. `value` is the ratio
+    of the sums (micro), `macro` and `median` are over the samples' own values; a number that is not defined is None.
+    `failed` counts rows without a prediction, `empty` those whose prediction is blank.
+
+    Raises InputError with everything that speaks against it: unknown metrics, rows without references, columns that no
+    row has, and metrics that mean nothing on these references.
+    """
+    chosen = _accepted(answers, metrics, by)
+    rows = {name: [score_one(metric, answer) for answer in answers] for name, metric in chosen.items()}
+    draws = Draws(seed, resamples)
+    summaries = {
+        name: _summary(metric, list(zip(answers, rows[name], strict=True)), by, draws)
+        for name, metric in chosen.items()
+    }
+    return summaries, rows
+
+
+def score_one(metric: Metric, answer: Answer) -> Score:
+    """Return what one row adds. A failed one gets no credit, not even where the empty answer would be right."""
+    if answer.prediction is None and metric.bounded:
+        return Score(0.0, 1.0)
+    return metric.score(answer.prediction or "", answer.references)
+
+
+def _accepted(answers: Sequence[Answer], names: Sequence[str], by: Sequence[str]) -> dict[str, Metric]:
+    """Return the metrics by the names asked for. Raises InputError with all problems."""
+    problems = [*_no_references(answers), *_unknown_columns(answers, by)]
+    references = [answer.references for answer in answers]
+    chosen = {}
+    for name in dict.fromkeys(names):
+        try:
+            chosen[name] = resolve(name)
+        except ValueError as error:
+            problems.append(Problem("", "metrics", str(error)))
+            continue
+        if reason := chosen[name].refusal(references):
+            problems.append(Problem("", "metrics", f"{name} refused: {reason}"))
+    if problems:
+        raise InputError(problems)
+    return chosen
+
+
+def _no_references(answers: Sequence[Answer]) -> list[Problem]:
+    bare = [answer.id for answer in answers if not answer.references]
+    if not bare:
+        return []
+    shown = ", ".join(bare[:_SHOWN]) + (", …" if len(bare) > _SHOWN else "")
+    return [
+        Problem("", "references", f"{len(bare)} of {len(answers)} rows have no references ({shown}); give or drop them")
+    ]
+
+
+def _unknown_columns(answers: Sequence[Answer], by: Sequence[str]) -> list[Problem]:
+    columns = sorted({column for answer in answers for column in answer.labels})
+    known = f"known: {', '.join(columns)}" if columns else "the rows have no columns to group by"
+    missing = [column for column in by if answers and column not in columns]
+    return [Problem("", "by", f"no row has the column {column!r} ({known})") for column in missing]
+
+
+Scored = tuple[Answer, Score]
+
+
+def _summary(metric: Metric, rows: Sequence[Scored], by: Sequence[str], draws: Draws) -> dict[str, Any]:
+    scores = [one for _, one in rows]
+    predictions = [answer.prediction for answer, _ in rows]
+    rates = [metric.rate(one) for one in scores]
+    return {
+        "spec": metric.spec,
+        **_estimate(metric, rows, draws),
+        "numerator": math.fsum(one.numerator for one in scores),
+        "denominator": math.fsum(one.denominator for one in scores),
+        **_detail(scores),
+        "macro": fmean(rates) if rates else None,
+        "median": median(rates) if rates else None,
+        "failed": predictions.count(None),
+        "empty": sum(prediction is not None and not ws(prediction) for prediction in predictions),
+        "resamples": draws.resamples,
+        "seed": draws.seed,
+        "better": metric.better,
+        "by": {column: _groups(metric, rows, column, draws) for column in by},
+    }
+
+
+def _estimate(metric: Metric, rows: Sequence[Scored], draws: Draws) -> dict[str, Any]:
+    """Return `value, low, high, n, method` of some rows."""
+    numerators, denominators = [one.numerator for _, one in rows], [one.denominator for _, one in rows]
+    clusters = [answer.cluster for answer, _ in rows]
+    value = metric.value(math.fsum(numerators), math.fsum(denominators)) if rows else None
+    found = interval(clusters, numerators, denominators, bounded=metric.bounded, draws=draws)
+    return {"value": value, "low": found.low, "high": found.high, "n": len(rows), "method": found.method}
+
+
+def _groups(metric: Metric, rows: Sequence[Scored], column: str, draws: Draws) -> dict[str, dict[str, Any]]:
+    groups: dict[str, list[Scored]] = {}
+    for row in rows:
+        groups.setdefault(row[0].labels.get(column, NO_LABEL), []).append(row)
+    return {label: _estimate(metric, groups[label], draws) for label in sorted(groups)}
+
+
+def _detail(scores: Sequence[Score]) -> dict[str, int]:
+    keys = sorted({key for one in scores for key in one.detail})
+    return {key: sum(one.detail.get(key, 0) for one in scores) for key in keys}

@@ -1,0 +1,131 @@
+"""Processors and models by way of transformers' Auto classes: the same path for every model."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, Literal
+
+from vlmrecipes import extras
+from vlmrecipes.errors import InputError
+from vlmrecipes.models import attention as attentions
+
+if TYPE_CHECKING:
+    from vlmrecipes.models.catalog import ModelRef
+
+Init = Literal["weights", "config"]
+LoadIn = Literal["4bit", "8bit", "16bit", "full"]
+
+
+def device() -> str:
+    """Return `cuda` where there is one, else `cpu`."""
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def load_processor(ref: ModelRef, *, trust_remote_code: bool = False) -> Any:
+    """Return the model's processor: tokenizer, chat template and image processor in one."""
+    from transformers import AutoProcessor
+
+    _quiet()
+    return AutoProcessor.from_pretrained(ref.path, trust_remote_code=trust_remote_code, **_revision(ref))
+
+
+def load_model(  # noqa: PLR0913
+    ref: ModelRef,
+    *,
+    init: Init = "weights",
+    load_in: LoadIn = "16bit",
+    device: str = "cpu",
+    seed: int = 0,
+    attention: str | None = None,
+    trust_remote_code: bool = False,
+) -> Any:
+    """Return the model on `device`, in evaluation mode.
+
+    With `init="config"` the weights are random, the same for the same `seed`. `attention` names one of transformers'
+    implementations; without it, `sdpa`, and all images of a batch in one call in vision towers that allow it.
+    Raises InputError for a precision that the device or the start does not allow, and MissingExtraError where
+    bitsandbytes is needed and not installed.
+    """
+    _check(load_in, init, device)
+    _quiet()
+    options = {
+        "dtype": dtype(load_in, device),
+        "attn_implementation": attention or "sdpa",
+        "trust_remote_code": trust_remote_code,
+    }
+    model = _random(ref, seed, options) if init == "config" else _pretrained(ref, load_in, device, options)
+    if load_in not in ("4bit", "8bit"):
+        model = model.to(device)
+    if attention is None:
+        attentions.use_varlen(model)
+    return model.eval()
+
+
+def dtype(load_in: LoadIn, device: str) -> Any:
+    """Return the torch dtype of the weights that are not quantised: 16 bits on a GPU unless `full`, 32 elsewhere."""
+    import torch
+
+    if load_in == "full" or not device.startswith("cuda"):
+        return torch.float32
+    return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
+
+
+def _check(load_in: LoadIn, init: Init, device: str) -> None:
+    if load_in not in ("4bit", "8bit"):
+        return
+    if not device.startswith("cuda"):
+        raise InputError.one(f"{load_in} weights need a CUDA GPU; use `16bit` on a CPU", key="model.load_in")
+    if init == "config":
+        raise InputError.one(f"random weights cannot start in {load_in}; use `16bit` or `full`", key="model.load_in")
+    extras.need("bitsandbytes", f"load a model in {load_in}")
+
+
+def _pretrained(ref: ModelRef, load_in: LoadIn, device: str, options: dict[str, Any]) -> Any:
+    from transformers import AutoModelForImageTextToText
+
+    if load_in in ("4bit", "8bit"):
+        options = options | {"quantization_config": _quantised(load_in, options["dtype"]), "device_map": {"": device}}
+    return AutoModelForImageTextToText.from_pretrained(ref.path, use_safetensors=True, **options, **_revision(ref))
+
+
+def _quantised(load_in: LoadIn, compute: Any) -> Any:
+    """Return QLoRA's settings for 4 bits (NF4, double quantisation), LLM.int8's for 8."""
+    from transformers import BitsAndBytesConfig
+
+    if load_in == "8bit":
+        return BitsAndBytesConfig(load_in_8bit=True)
+    return BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=compute,
+    )
+
+
+def _random(ref: ModelRef, seed: int, options: dict[str, Any]) -> Any:
+    """Make the model on the CPU, so that a seed means the same weights on every device."""
+    import torch
+    from transformers import AutoConfig, AutoModelForImageTextToText, GenerationConfig
+
+    trust = options["trust_remote_code"]
+    config = AutoConfig.from_pretrained(ref.path, trust_remote_code=trust, **_revision(ref))
+    torch.manual_seed(seed)
+    model = AutoModelForImageTextToText.from_config(config, **options)
+    with suppress(OSError):  # the file is optional
+        model.generation_config = GenerationConfig.from_pretrained(ref.path, **_revision(ref))
+    return model
+
+
+def _revision(ref: ModelRef) -> dict[str, str]:
+    """Return the revision as an argument, for an id that is still to be downloaded."""
+    return {"revision": ref.revision} if ref.revision and ref.path == ref.id else {}
+
+
+def _quiet() -> None:
+    """Keep transformers to errors: what it warns of here is decided by the recipe."""
+    from transformers.utils import logging
+
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()

@@ -1,0 +1,75 @@
+"""Rows to learn: one for each answer in a sample, and the list of rows that a mixture shows in one epoch."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from vlmrecipes.data.sample import Sample
+
+Message = Mapping[str, Any]
+"""A chat turn: `{"role", "content": [{"type": "image"} | {"type": "text", "text"}]}`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """One prompt and the answer that is learned."""
+
+    sample: str
+    """Id of the sample it comes from."""
+    prompt: str
+    """The messages before the answer, as JSON text."""
+    answer: str
+    images: tuple[str, ...]
+    """Keys of the images in `prompt`, in order."""
+
+    def messages(self) -> list[Message]:
+        """Return the messages of the prompt."""
+        messages: list[Message] = json.loads(self.prompt)
+        return messages
+
+
+def rows_of(sample: Sample) -> Iterator[Row]:
+    """Yield a row for every assistant turn inside the messages, then one for the sample's answer."""
+    for place, message in enumerate(sample.messages):
+        if message["role"] == "assistant" and place:
+            yield _row(sample, sample.messages[:place], text_of(message))
+    yield _row(sample, sample.messages, sample.answer)
+
+
+def text_of(message: Message) -> str:
+    """Return the text of a turn, its parts joined."""
+    content = message["content"]
+    return content if isinstance(content, str) else "".join(part.get("text", "") for part in content)
+
+
+def count_images(messages: Sequence[Message]) -> int:
+    """Return how many images the messages have place for."""
+    parts = (message["content"] for message in messages if not isinstance(message["content"], str))
+    return sum(part["type"] == "image" for content in parts for part in content)
+
+
+def _row(sample: Sample, messages: Sequence[Message], answer: str) -> Row:
+    prompt = json.dumps([dict(message) for message in messages], ensure_ascii=False)
+    return Row(sample=sample.id, prompt=prompt, answer=answer, images=sample.images[: count_images(messages)])
+
+
+def mixture(parts: Sequence[tuple[Sequence[Row], float]], seed: int) -> list[Row]:
+    """Return the rows of one epoch: every part's rows `weight` times, the fraction of a weight a seeded choice.
+
+    `parts` holds (rows, weight) pairs. Weight 2.0 gives each row twice, 0.5 half of them. The order is that of the parts.
+    """
+    return [row for place, (rows, weight) in enumerate(parts) for row in _weighted(rows, weight, f"{seed}/{place}")]
+
+
+def _weighted(rows: Sequence[Row], weight: float, seed: str) -> Iterator[Row]:
+    whole = int(weight)
+    for _ in range(whole):
+        yield from rows
+    some = round((weight - whole) * len(rows))
+    if some:
+        chosen = random.Random(seed).sample(range(len(rows)), some)  # noqa: S311 - a repeatable choice, not a secret
+        yield from (rows[place] for place in sorted(chosen))

@@ -1,0 +1,136 @@
+"""Where the marks of a chart go. Numbers only: the template draws them, so its escaping covers every label."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+from vlmrecipes.records.formats import number
+
+WIDTH, HEIGHT = 720, 240
+LEFT, RIGHT, TOP, BOTTOM = 56, 12, 12, 44
+"""Margins of the curve, in the units of its view box."""
+MOST_POINTS = 360
+SPAN_WIDTH, SPAN_LEFT, SPAN_RIGHT, ROW = 340, 52, 14, 22
+"""Sizes of the interval plot, in the units of its view box."""
+ROUND_STEPS = (1, 2, 2.5, 5, 10)
+
+
+@dataclass(frozen=True, slots=True)
+class Tick:
+    """A labelled place on an axis."""
+
+    at: float
+    label: str
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """A value with its interval, along a horizontal axis."""
+
+    label: str
+    y: float
+    low: float
+    value: float
+    high: float
+
+
+@dataclass(frozen=True, slots=True)
+class Spans:
+    """An interval plot."""
+
+    width: int
+    height: int
+    axis: float
+    """Where the axis lies."""
+    spans: tuple[Span, ...]
+    ticks: tuple[Tick, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Curve:
+    """A line chart of a value over steps."""
+
+    width: int
+    height: int
+    box: tuple[int, int, int, int]
+    """Left, top, right and bottom of the plotting area."""
+    points: str
+    """As an SVG polyline wants them."""
+    x_ticks: tuple[Tick, ...]
+    y_ticks: tuple[Tick, ...]
+    first: float
+    last: float
+    steps: int
+
+
+def spans(rows: Sequence[tuple[str, float, float, float]]) -> Spans:
+    """Return the plot of `(label, low, value, high)` rows on one axis that starts at zero."""
+    marks = ticks(min(0.0, *(row[1] for row in rows)), max(row[3] for row in rows))
+    scale = _scale(marks[0], marks[-1], SPAN_LEFT, SPAN_WIDTH - SPAN_RIGHT)
+    drawn = tuple(
+        Span(label, ROW * (index + 0.5), scale(low), scale(value), scale(high))
+        for index, (label, low, value, high) in enumerate(rows)
+    )
+    axis = ROW * len(rows) + 2
+    return Spans(SPAN_WIDTH, axis + 20, axis, drawn, _labelled(marks, scale))
+
+
+def curve(points: Sequence[tuple[float, float]]) -> Curve | None:
+    """Return the curve through `(step, value)` points in order of step; None for fewer than two finite points."""
+    finite = sorted(point for point in points if all(map(math.isfinite, point)))
+    if len(finite) < 2 or finite[0][0] == finite[-1][0]:  # noqa: PLR2004 - a line has two ends
+        return None
+    values = [value for _, value in finite]
+    x_marks, y_marks = ticks(finite[0][0], finite[-1][0], 6), ticks(min(0.0, *values), max(values))
+    box = (LEFT, TOP, WIDTH - RIGHT, HEIGHT - BOTTOM)
+    x = _scale(min(x_marks[0], finite[0][0]), max(finite[-1][0], x_marks[-2]), box[0], box[2])
+    y = _scale(y_marks[0], y_marks[-1], box[3], box[1])
+    line = " ".join(f"{x(step)},{y(value)}" for step, value in _thinned(finite))
+    inside = [mark for mark in x_marks if x(mark) <= box[2]]
+    ends = (values[0], values[-1])
+    return Curve(WIDTH, HEIGHT, box, line, _labelled(inside, x), _labelled(y_marks, y), *ends, int(finite[-1][0]))
+
+
+def ticks(low: float, high: float, count: int = 4) -> list[float]:
+    """Return about `count` round numbers in even steps that reach from at most `low` to at least `high`."""
+    width = (high - low) or abs(high) or 1.0
+    magnitude = 10.0 ** math.floor(math.log10(width / count))
+    step = next(magnitude * size for size in ROUND_STEPS if magnitude * size * count >= width * 0.999)
+    first, last = math.floor(low / step + 1e-9), math.ceil((low + width) / step - 1e-9)
+    return [round(index * step, 12) for index in range(first, last + 1)]
+
+
+@dataclass(frozen=True, slots=True)
+class _Scale:
+    low: float
+    unit: float
+    start: float
+
+    def __call__(self, value: float) -> float:
+        return round(self.start + (value - self.low) * self.unit, 1)
+
+
+def _scale(low: float, high: float, start: float, end: float) -> _Scale:
+    return _Scale(low, (end - start) / ((high - low) or 1.0), start)
+
+
+def _labelled(marks: Sequence[float], scale: _Scale) -> tuple[Tick, ...]:
+    step = min((two - one for one, two in pairwise(marks)), default=1.0)
+    places = max(0, min(6, -math.floor(math.log10(step) + 1e-9)))
+    # 2.5 and 0.25 need one more place than their magnitude says.
+    places += round(step, places) != round(step, places + 1)
+    return tuple(Tick(scale(mark), number(mark, places)) for mark in marks)
+
+
+def _thinned(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
+    """Return at most `MOST_POINTS` points, each the mean of its neighbours."""
+    size = math.ceil(len(points) / MOST_POINTS)
+    pieces = [points[start : start + size] for start in range(0, len(points), size)]
+    return [(_mean([step for step, _ in piece]), _mean([value for _, value in piece])) for piece in pieces]
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values)

@@ -1,0 +1,102 @@
+"""The folder of runs: list them, find one."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from vlmrecipes.errors import InputError, StoreError
+from vlmrecipes.records import record as records
+
+LATEST = "latest"
+SHOWN = 5
+"""How many run ids an error lists."""
+
+
+def runs(folder: Path) -> list[dict[str, Any]]:
+    """Return one line a run, newest first; a record that cannot be read is listed with status `unreadable` and `why`."""
+    lines = [_line(path) for path in _folders(folder)]
+    return sorted(lines, key=_age, reverse=True)
+
+
+def find(folder: Path, run: str) -> Path:
+    """Return the folder of a run by its id, the start of its id when only one has it, or `latest`.
+
+    Raises InputError that names the runs there are.
+    """
+    paths = {path.name: path for path in _folders(folder)}
+    if run in paths:
+        return paths[run]
+    if run == LATEST:
+        return _latest(folder)
+    matches = sorted(name for name in paths if run and name.startswith(run))
+    if len(matches) == 1:
+        return paths[matches[0]]
+    if matches:
+        raise InputError.one(f"{run!r} is the start of {len(matches)} runs: {_some(matches)}")
+    raise InputError.one(f"no run {run!r} in {folder}; there is {_some(sorted(paths, reverse=True)) or 'none yet'}")
+
+
+def _latest(folder: Path) -> Path:
+    for line in runs(folder):
+        if line["status"] != "unreadable":
+            return folder / str(line["run"])
+    raise InputError.one(f"no run in {folder} yet")
+
+
+def _folders(folder: Path) -> list[Path]:
+    if not folder.is_dir():
+        return []
+    return [path for path in folder.iterdir() if path.is_dir() and not path.name.startswith(".")]
+
+
+def _line(path: Path) -> dict[str, Any]:
+    try:
+        return _summary(path.name, records.read(path))
+    except StoreError as error:
+        return _unreadable(path.name, str(error))
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        return _unreadable(path.name, f"{path / records.NAME}: damaged: {error!r}")
+
+
+def _summary(name: str, record: Mapping[str, Any]) -> dict[str, Any]:
+    recipe = record["recipe"]
+    return {
+        "run": name,
+        "status": str(record["status"]),
+        "kind": record["kind"],
+        "recipe": recipe.get("name"),
+        "recipe_version": recipe.get("version"),
+        "snapshot": snapshot(record),
+        "metrics": {model: _values(metrics) for model, metrics in record["metrics"].items()},
+        "created": str(record["created"]),
+        "seconds": record["seconds"],
+    }
+
+
+def snapshot(record: Mapping[str, Any]) -> str | None:
+    """Return what a run learned from, or what it scored when it learned nothing; several are joined by commas."""
+    data = record["data"]
+    chosen = [part for part in data if part["role"] == "train"] or data
+    return ", ".join(dict.fromkeys(part["snapshot"] for part in chosen)) or None
+
+
+def _values(metrics: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: metric["value"] for name, metric in metrics.items()}
+
+
+def _unreadable(name: str, why: str) -> dict[str, Any]:
+    nothing = dict.fromkeys(("kind", "recipe", "recipe_version", "snapshot", "created", "seconds"))
+    return {"run": name, "status": "unreadable", **nothing, "metrics": {}, "why": why}
+
+
+def _age(line: Mapping[str, Any]) -> tuple[str, str]:
+    # Digits only, so that an id (20261121-101530-…) stands in where there is no time of creation.
+    return re.sub(r"\D", "", line["created"] or line["run"][:15]).ljust(17, "0")[:17], line["run"]
+
+
+def _some(names: list[str]) -> str:
+    more = len(names) - SHOWN
+    return ", ".join(names[:SHOWN]) + (f" and {more} more" if more > 0 else "")

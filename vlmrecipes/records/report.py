@@ -1,0 +1,147 @@
+"""One or more runs as a single HTML file that needs nothing else: no network, no script."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from vlmrecipes.errors import InputError, StoreError
+from vlmrecipes.records import atomic, charts, examples, formats, ledger, pictures, predictions, record, view
+from vlmrecipes.records.difference import visible
+
+MOST_BYTES = 5_000_000
+LEVELS = ((12, 480), (12, 320), (6, 240), (3, 160), (0, 0))
+"""Examples of a kind and width of their pictures in pixels: the first that fits `MOST_BYTES` is taken."""
+
+Images = Callable[[Sequence[str]], Mapping[str, bytes]]
+
+
+@dataclass(frozen=True, slots=True)
+class _Loaded:
+    """What the files of a run hold."""
+
+    record: dict[str, Any]
+    losses: list[tuple[float, float]]
+    table: Any
+    """The predictions, or None."""
+    trouble: str
+    """Why there are no predictions; empty when there are, or none are expected."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Run:
+    """A run as the template lays it out."""
+
+    record: dict[str, Any]
+    anchor: str
+    snapshot: str
+    metrics: list[view.Metric]
+    breakdowns: list[view.Breakdown]
+    facts: list[view.Pair]
+    settings: list[view.Table]
+    data: list[view.Table]
+    generation: list[view.Table]
+    lineage: list[view.Table]
+    command: str
+    curve: charts.Curve | None
+    groups: list[examples.Group]
+    sorted_by: str
+    trouble: str
+
+
+def write_report(folders: Sequence[Path], target: Path, images: Images) -> None:
+    """Write the report of the runs in `folders` to `target`, whole or not at all, under 5 MB.
+
+    `images` returns the prepared bytes of the image keys it is given, without those it does not have.
+    Raises InputError for no run or more runs than fit, StoreError when a record cannot be read.
+    """
+    if not folders:
+        raise InputError.one("a report needs at least one run")
+    loaded = [_load(folder) for folder in folders]
+    for most, width in LEVELS:
+        page = _page(loaded, images, most, width).encode("utf-8", "replace")
+        if len(page) < MOST_BYTES:
+            atomic.write_bytes(target, page)
+            return
+    raise InputError.one(f"a report of {len(folders)} runs is larger than {formats.size(MOST_BYTES)}: give fewer")
+
+
+def _load(folder: Path) -> _Loaded:
+    found = record.read(folder)
+    table, trouble = None, ""
+    if (path := folder / predictions.NAME).exists():
+        try:
+            table = predictions.read(path)
+        except StoreError:
+            trouble = f"{predictions.NAME} cannot be read."
+    elif found.get("metrics"):
+        trouble = f"{predictions.NAME} is missing."
+    return _Loaded(found, view.losses(folder), table, trouble)
+
+
+def _page(loaded: Sequence[_Loaded], images: Images, most: int, width: int) -> str:
+    runs = [_run(each, f"run-{number}", most) for number, each in enumerate(loaded, 1)]
+    shown = [key for run in runs for group in run.groups for example in group.examples for key in example.images]
+    thumbnails = pictures.thumbnails(shown, images(list(dict.fromkeys(shown))) if shown else {}, width)
+    css = resources.files("vlmrecipes.records").joinpath("report.css").read_text(encoding="utf-8")
+    digest = base64.b64encode(hashlib.sha256(css.encode()).digest()).decode("ascii")
+    return _template().render(runs=runs, pictures=thumbnails, css=css, css_sha256=digest, title=_title(runs))
+
+
+def _run(loaded: _Loaded, anchor: str, most: int) -> _Run:
+    found = loaded.record
+    by = view.primary(found)
+    return _Run(
+        record=found,
+        anchor=anchor,
+        snapshot=ledger.snapshot(found) or "",
+        metrics=view.metrics(found),
+        breakdowns=view.breakdowns(found),
+        facts=view.facts(found),
+        settings=view.settings(found),
+        data=view.data(found),
+        generation=view.generation(found),
+        lineage=view.lineage(found),
+        command=view.reproduce(found),
+        curve=charts.curve(loaded.losses),
+        groups=_groups(loaded.table, by, most),
+        sorted_by=by[0] if by else "",
+        trouble=loaded.trouble,
+    )
+
+
+def _groups(table: Any, by: tuple[str, str] | None, most: int) -> list[examples.Group]:
+    if table is None or by is None or not most or f"{by[0]}.numerator" not in table.column_names:
+        return []
+    return examples.groups(table, *by, most)
+
+
+def _title(runs: Sequence[_Run]) -> str:
+    if len(runs) > 1:
+        return f"{len(runs)} runs"
+    recipe = runs[0].record["recipe"]
+    return f"{recipe.get('name') or runs[0].record['run']} {recipe.get('version') or ''}".strip()
+
+
+def _template() -> Any:
+    from jinja2 import Environment, FunctionLoader, StrictUndefined
+    from markupsafe import Markup
+
+    def load(name: str) -> str:
+        return resources.files("vlmrecipes.records").joinpath(name).read_text(encoding="utf-8")
+
+    engine = Environment(
+        loader=FunctionLoader(load),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        finalize=lambda value: visible(value) if isinstance(value, str) and not isinstance(value, Markup) else value,
+    )
+    engine.filters |= {"moment": formats.moment, "number": formats.number, "duration": formats.duration}
+    return engine.get_template("report.html.jinja")

@@ -1,0 +1,303 @@
+"""What a report says about a run: a record turned into lines of text, ready to be laid out."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from vlmrecipes.records import charts, formats
+
+Pair = tuple[str, str]
+MODELS = ("base", "tuned")
+MOST_VALUES = 40
+"""Values of one breakdown that a report lists."""
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """One model's value of a metric."""
+
+    model: str
+    value: str
+    interval: str
+    macro: str
+    counts: str
+    method: str
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """A metric before and after."""
+
+    name: str
+    spec: str
+    better: str
+    n: str
+    scores: tuple[Score, ...]
+    change: str
+    improved: bool | None
+    """None where there is nothing to compare, or nothing changed."""
+    plot: charts.Spans | None
+
+
+@dataclass(frozen=True, slots=True)
+class Breakdown:
+    """Every metric by the values of one metadata column."""
+
+    column: str
+    heads: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    left_out: int
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """A small table: a title, a head, rows."""
+
+    title: str
+    rows: tuple[Pair, ...]
+
+
+def metrics(record: Mapping[str, Any]) -> list[Metric]:
+    """Return the metrics of a record in its order."""
+    scores = _scores(record)
+    names = dict.fromkeys(name for by_name in scores.values() for name in by_name)
+    return [_metric(name, {model: by[name] for model, by in scores.items() if name in by}) for name in names]
+
+
+def primary(record: Mapping[str, Any]) -> tuple[str, str] | None:
+    """Return the first metric's name and which way is better; None where nothing was scored."""
+    for by_name in reversed(_scores(record).values()):
+        for name, metric in by_name.items():
+            return name, str(metric.get("better") or "lower")
+    return None
+
+
+def _scores(record: Mapping[str, Any]) -> dict[str, dict[str, dict[str, Any]]]:
+    found = record.get("metrics") or {}
+    return {model: found[model] for model in MODELS if found.get(model)}
+
+
+def _metric(name: str, by_model: Mapping[str, dict[str, Any]]) -> Metric:
+    last = list(by_model.values())[-1]
+    better = str(last.get("better") or "lower")
+    change, improved = _change([metric.get("value") for metric in by_model.values()], better)
+    return Metric(
+        name=name,
+        spec=str(last.get("spec") or name),
+        better=better,
+        n=formats.count(last.get("n")),
+        scores=tuple(_score(model, metric) for model, metric in by_model.items()),
+        change=change,
+        improved=improved,
+        plot=_plot(by_model),
+    )
+
+
+def _score(model: str, metric: dict[str, Any]) -> Score:
+    top, bottom = metric.get("numerator"), metric.get("denominator")
+    method = [str(metric[key]) for key in ("method",) if metric.get(key)]
+    method += [f"{formats.count(metric['resamples'])} resamples"] if metric.get("resamples") else []
+    method += [f"seed {metric['seed']}"] if metric.get("seed") is not None else []
+    return Score(
+        model=model,
+        value=formats.number(metric.get("value")),
+        interval=formats.interval(metric),
+        macro=formats.number(metric.get("macro")),
+        counts="" if top is None or bottom is None else f"{_amount(top)} / {_amount(bottom)}",
+        method=", ".join(method),
+    )
+
+
+def _amount(value: float) -> str:
+    return formats.number(value, 0 if float(value).is_integer() else 2)
+
+
+def _change(values: Sequence[Any], better: str) -> tuple[str, bool | None]:
+    if len(values) < len(MODELS) or any(value is None for value in values):
+        return "", None
+    before, after = values
+    if before == after:
+        return "no change", None
+    share = f" ({formats.signed_percent((after - before) / before)})" if before else ""
+    return f"{formats.signed(after - before)}{share}", (after < before) == (better == "lower")
+
+
+def _plot(by_model: Mapping[str, dict[str, Any]]) -> charts.Spans | None:
+    rows = []
+    for model, metric in by_model.items():
+        if (value := metric.get("value")) is not None:
+            low, high = metric.get("low"), metric.get("high")
+            rows.append((model, value if low is None else low, value, value if high is None else high))
+    return charts.spans(rows) if rows else None
+
+
+def breakdowns(record: Mapping[str, Any]) -> list[Breakdown]:
+    """Return a table for each column that metrics were broken down by."""
+    scores = _scores(record)
+    parts = [(model, name, metric.get("by") or {}) for model, by in scores.items() for name, metric in by.items()]
+    parts.sort(key=lambda part: part[1])
+    columns = dict.fromkeys(column for _, _, by in parts for column in by)
+    return [_breakdown(column, [(model, name, by.get(column) or {}) for model, name, by in parts]) for column in columns]
+
+
+def _breakdown(column: str, parts: Sequence[tuple[str, str, Mapping[str, Any]]]) -> Breakdown:
+    sizes: dict[str, int] = {}
+    for _, _, by in parts:
+        sizes |= {value: cell.get("n") or 0 for value, cell in by.items()}
+    values = sorted(sizes, key=lambda value: (-sizes[value], value))
+    shown = values[:MOST_VALUES]
+    rows = tuple((value, formats.count(sizes[value]), *(_cell(by.get(value)) for _, _, by in parts)) for value in shown)
+    heads = ("n", *(f"{name} {model}" for model, name, _ in parts))
+    return Breakdown(column, heads, rows, len(values) - len(shown))
+
+
+def _cell(cell: Mapping[str, Any] | None) -> str:
+    return formats.number(None if cell is None else cell.get("value"))
+
+
+def settings(record: Mapping[str, Any]) -> list[Table]:
+    """Return the resolved recipe, a table for each of its tables."""
+    resolved = (record.get("recipe") or {}).get("resolved") or {}
+    top = tuple((key, formats.setting(value)) for key, value in resolved.items() if not isinstance(value, dict))
+    parts = {key: value for key, value in resolved.items() if isinstance(value, dict)}
+    tables = [Table(f"[{name}]", tuple((key, formats.setting(item)) for key, item in part.items())) for name, part in parts.items()]
+    return ([Table("recipe", top)] if top else []) + tables
+
+
+def data(record: Mapping[str, Any]) -> list[Table]:
+    """Return a table for each snapshot that was read."""
+    return [_data(part) for part in record.get("data") or []]
+
+
+def _data(part: Mapping[str, Any]) -> Table:
+    splits, rows, drops = part.get("splits") or {}, part.get("rows") or {}, part.get("drops") or {}
+    pairs = [
+        ("fingerprint", part.get("fingerprint") or formats.NOTHING),
+        ("samples", formats.count(part.get("samples"))),
+        *((f"{name} side", formats.count(count)) for name, count in splits.items()),
+        ("images", formats.count(part.get("images"))),
+        ("rows read", formats.count(rows.get("read"))),
+        ("rows dropped", formats.count(rows.get("dropped"))),
+        *((f"– {reason}", formats.count(count)) for reason, count in sorted(drops.items(), key=lambda drop: -drop[1])),
+        ("licence", part.get("license") or "not stated"),
+    ]
+    return Table(f"{part.get('role') or 'data'}: {part.get('snapshot') or 'unnamed'}", tuple(pairs))
+
+
+def generation(record: Mapping[str, Any]) -> list[Table]:
+    """Return how each model's predictions were made."""
+    found = record.get("generate") or {}
+    return [
+        Table(model, tuple((key.replace("_", " "), formats.setting(value)) for key, value in found[model].items()))
+        for model in MODELS
+        if found.get(model)
+    ]
+
+
+def facts(record: Mapping[str, Any]) -> list[Pair]:
+    """Return the few facts of the summary."""
+    model, train, plan = record.get("model") or {}, record.get("train") or {}, record.get("plan") or {}
+    parameters = model.get("parameters") or {}
+    pairs = [
+        ("data", ", ".join(dict.fromkeys(str(part.get("snapshot")) for part in record.get("data") or []))),
+        ("model", str(model.get("id") or "")),
+        ("trained", _trained(parameters)),
+        ("steps", formats.count(train.get("steps") or plan.get("steps"))),
+        ("time", formats.duration(record.get("seconds"))),
+        ("started", formats.moment(record.get("created"))),
+    ]
+    return [(key, value) for key, value in pairs if value not in ("", formats.NOTHING)]
+
+
+def _trained(parameters: Mapping[str, Any]) -> str:
+    total, trainable = parameters.get("total"), parameters.get("trainable")
+    if not total or trainable is None:
+        return ""
+    return f"{formats.count(trainable)} of {formats.count(total)} parameters ({formats.number(100 * trainable / total, 2)} %)"
+
+
+def lineage(record: Mapping[str, Any]) -> list[Table]:
+    """Return the chain of hashes from the data to the seal, and the machine."""
+    recipe, model, plan = (record.get(key) or {} for key in ("recipe", "model", "plan"))
+    snapshots = [(f"{part.get('role')} {part.get('snapshot')}", part.get("fingerprint")) for part in record.get("data") or []]
+    resumed = (record.get("train") or {}).get("resumed_from")
+    chain = [
+        *snapshots,
+        ("recipe as resolved", recipe.get("fingerprint")),
+        ("recipe file", recipe.get("source_sha256")),
+        ("plan", plan.get("fingerprint")),
+        ("model", " ".join(str(model[key]) for key in ("id", "revision") if model.get(key))),
+        ("precision", ", ".join(str(model[key]) for key in ("dtype", "attention") if model.get(key))),
+        ("resumed from", formats.setting(resumed) if resumed else None),
+        ("seal", record.get("seal") or "not sealed"),
+    ]
+    tables = [
+        Table("Chain", tuple((key, str(value)) for key, value in chain if value)),
+        Table("Model files (SHA-256)", tuple((model.get("files") or {}).items())),
+        Table("LoRA modules", tuple((str(i), str(name)) for i, name in enumerate(model.get("lora_modules") or [], 1))),
+        Table("Environment", tuple(_environment(record.get("environment") or {}))),
+        Table("Packages", tuple(((record.get("environment") or {}).get("packages") or {}).items())),
+        Table("Outputs (SHA-256)", tuple((str(part["path"]), _output(part)) for part in record.get("outputs") or [])),
+    ]
+    return [table for table in tables if table.rows]
+
+
+def _output(part: Mapping[str, Any]) -> str:
+    return f"{part.get('sha256')} · {formats.size(part.get('bytes'))}"
+
+
+def _environment(found: Mapping[str, Any]) -> list[Pair]:
+    cpu, git = found.get("cpu") or {}, found.get("git") or {}
+    dirty = " with local changes" if git.get("dirty") else ""
+    pairs = [
+        ("python", found.get("python")),
+        ("platform", found.get("platform")),
+        ("processor", f"{cpu.get('name')} × {cpu.get('count')}" if cpu else None),
+        ("memory", formats.size(found.get("memory_bytes"))),
+        *(("accelerator", _accelerator(each)) for each in found.get("accelerators") or []),
+        ("code", f"{git.get('commit')}{dirty}" if git else None),
+        ("remote", git.get("remote")),
+        *((found.get("variables") or {}).items()),
+    ]
+    return [(key, str(value)) for key, value in pairs if value]
+
+
+def _accelerator(each: Mapping[str, Any]) -> str:
+    return f"{each.get('name')}, driver {each.get('driver')}, {formats.size(each.get('memory_bytes'))}"
+
+
+def reproduce(record: Mapping[str, Any]) -> str:
+    """Return the command line as it was given, with the snapshots it stood for pinned; empty when none was recorded."""
+    words = [str(word) for word in record.get("command") or []]
+    given = {word.removeprefix("--data=").partition("=")[0] for word in words if "=" in word}
+    roles: dict[str, list[str]] = {}
+    for part in record.get("data") or []:
+        roles.setdefault(str(part.get("role")), []).append(str(part.get("snapshot")))
+    train = roles.get("train")
+    for role, snapshots in roles.items():
+        # A mixture is pinned in its recipe, and the eval side of the training snapshot needs no pin of its own.
+        if len(snapshots) == 1 and role not in given and (role == "train" or snapshots != train):
+            words += ["--data", f"{role}={snapshots[0]}"] if words else []
+    return shlex.join(words)
+
+
+def losses(folder: Path) -> list[tuple[float, float]]:
+    """Return `(step, loss)` from a run's training log; lines cut off by a crash are passed over."""
+    try:
+        lines = (folder / "metrics.jsonl").read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return []
+    return [point for line in lines if (point := _point(line))]
+
+
+def _point(line: str) -> tuple[float, float] | None:
+    try:
+        entry = json.loads(line)
+        return float(entry["step"]), float(entry["loss"])
+    except (ValueError, KeyError, TypeError):
+        return None

@@ -1,0 +1,73 @@
+"""What a training backend is given and gives back."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from vlmrecipes.errors import InputError
+from vlmrecipes.models.turns import Row
+from vlmrecipes.recipe import Lora, Train
+from vlmrecipes.train.rows import Reader
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainResult:
+    """What a finished training says about itself."""
+
+    steps: int
+    """Optimizer steps, those before an interruption included."""
+    seconds: float
+    """Time in the training loop of this process, checkpoints included."""
+    samples_seen: int
+    """Rows shown in this process."""
+    loss_first: float
+    """Mean loss of the first logged steps of this process."""
+    loss_last: float
+    trainable: int
+    """Weights that were trained."""
+    total: int
+    """Weights of the model, adapters included."""
+    lora_modules: tuple[str, ...]
+    """Names of the adapted modules, layer numbers written as `*`; empty when all weights were trained."""
+    path: Path
+    """The folder of the adapter or of the whole model."""
+
+
+class Backend(Protocol):
+    """Trains a model on rows."""
+
+    def __call__(
+        self,
+        *,
+        model: Any,
+        processor: Any,
+        rows: Sequence[Row],
+        lengths: NDArray[np.int32],
+        reader: Reader,
+        settings: Train,
+        lora: Lora | None,
+        steps: int,
+        run: Path,
+        resume: bool = False,
+    ) -> TrainResult:
+        """Train for `steps` optimizer steps and leave the result in the folder `run`.
+
+        `lengths` [N] holds the tokens of every row. With `resume` the newest complete checkpoint in `run` is gone on from.
+        Raises InputError when no module gets an adapter, RunError when the training fails.
+        """
+
+
+def backend(name: str) -> Backend:
+    """Return the backend of this name. Raises InputError for one that this version does not have."""
+    if name != "trl":
+        raise InputError.one(f"no backend {name!r} in this version: use 'trl'", key="train.backend")
+    from vlmrecipes.train.trl_backend import train
+
+    return train

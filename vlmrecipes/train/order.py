@@ -1,0 +1,62 @@
+"""In which order rows are shown: decided by the seed and the epoch alone, so that a resumed run goes on as it would have."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+WINDOW = 50
+"""Batches whose rows are sorted by length together: many enough for little padding, few enough to stay random."""
+
+
+class Order:
+    """A sampler: row numbers of an epoch, meant to be cut into batches of `batch_size` in sequence."""
+
+    def __init__(self, lengths: NDArray[np.int32], batch_size: int, seed: int, *, by_length: bool) -> None:
+        """Take the length in tokens of every row [N]; `by_length` puts rows of like length into one batch."""
+        self.lengths = lengths
+        self.batch_size = batch_size
+        self.seed = seed
+        self.by_length = by_length
+        self.epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch, counted from 0, whose order comes next."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    def __iter__(self) -> Iterator[int]:
+        order = epoch_order(self.lengths, self.batch_size, (self.seed, self.epoch), by_length=self.by_length)
+        return iter(order.tolist())
+
+
+def epoch_order(
+    lengths: NDArray[np.int32], batch_size: int, seed: tuple[int, int], *, by_length: bool
+) -> NDArray[np.int64]:
+    """Return the row numbers of one epoch [N]: shuffled, sorted by length inside windows, and the batches shuffled again.
+
+    The batch with the longest row comes first, so that a want of memory shows at once. Rows that fill no batch come last.
+    """
+    import numpy as np
+
+    random = np.random.default_rng(seed)
+    shuffled = random.permutation(len(lengths))
+    full = len(shuffled) // batch_size * batch_size
+    if not by_length or full == 0:
+        return shuffled
+    batches = np.concatenate(
+        [
+            window[np.argsort(lengths[window], kind="stable")].reshape(-1, batch_size)
+            for window in np.split(shuffled[:full], range(WINDOW * batch_size, full, WINDOW * batch_size))
+        ]
+    )
+    random.shuffle(batches)
+    longest = int(lengths[batches].max(axis=1).argmax())
+    batches[[0, longest]] = batches[[longest, 0]]
+    return np.concatenate([batches.ravel(), shuffled[full:]])

@@ -1,0 +1,62 @@
+"""The training rows as a `datasets.Dataset` whose images are read when a row is asked for, never before."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from vlmrecipes.models.turns import Row
+
+CHUNK = 10_000
+"""Rows written at once."""
+
+
+class Reader(Protocol):
+    """Reads encoded images by key; picklable, because loader processes have their own."""
+
+    def read(self, keys: Sequence[str]) -> list[bytes]:
+        """Return the bytes of the images in the order of `keys`."""
+
+
+@dataclass(frozen=True, slots=True)
+class LoadImages:
+    """The transform of the dataset: stored columns to prompt, completion and encoded images."""
+
+    reader: Reader
+
+    def __call__(self, batch: Mapping[str, Sequence[Any]]) -> dict[str, list[Any]]:
+        """Return B rows: `prompt` and `completion` as messages, `images` as a list of encoded images each."""
+        encoded = iter(self.reader.read([key for keys in batch["images"] for key in keys]))
+        return {
+            "prompt": [json.loads(prompt) for prompt in batch["prompt"]],
+            "completion": [[_reply(answer)] for answer in batch["answer"]],
+            "images": [[next(encoded) for _ in keys] for keys in batch["images"]],
+        }
+
+
+def _reply(answer: str) -> dict[str, Any]:
+    return {"role": "assistant", "content": [{"type": "text", "text": answer}]}
+
+
+def dataset(rows: Sequence[Row], reader: Reader, path: Path) -> Any:
+    """Write the rows without images to `path` (Arrow) and return them as a `datasets.Dataset` that reads images lazily.
+
+    The file is mapped into memory, so loader processes share it instead of each receiving a copy.
+    """
+    import pyarrow as pa
+    from datasets import Dataset
+
+    schema = pa.schema([("prompt", pa.string()), ("answer", pa.string()), ("images", pa.list_(pa.string()))])
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with pa.OSFile(str(path), "wb") as file, pa.ipc.new_stream(file, schema) as writer:
+        for chunk in _chunks(rows):
+            columns = [[row.prompt for row in chunk], [row.answer for row in chunk], [row.images for row in chunk]]
+            writer.write_batch(pa.record_batch(columns, schema=schema))
+    return Dataset.from_file(str(path)).with_transform(LoadImages(reader))
+
+
+def _chunks(rows: Sequence[Row]) -> Iterator[Sequence[Row]]:
+    return (rows[start : start + CHUNK] for start in range(0, len(rows), CHUNK))

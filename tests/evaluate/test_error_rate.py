@@ -2,6 +2,7 @@ import jiwer
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
+
 from vlmrecipes.evaluate import error_rate, text
 from vlmrecipes.evaluate.error_rate import Edits
 from vlmrecipes.evaluate.metrics import resolve
@@ -14,7 +15,7 @@ ANY = st.one_of(SHORT, st.text(max_size=20))
 @example(reference="", prediction="")
 @example(reference="", prediction="abc def")
 @example(reference="hello\nworld", prediction="hello world")
-def test_jiwer4_specs_agree_with_jiwer(reference, prediction) -> None:
+def test_jiwer4_specs_agree_with_jiwer(reference: str, prediction: str) -> None:
     for spec, theirs, process in (
         ("wer/jiwer4@1", jiwer.wer, jiwer.process_words),
         ("cer/jiwer4@1", jiwer.cer, jiwer.process_characters),
@@ -27,7 +28,7 @@ def test_jiwer4_specs_agree_with_jiwer(reference, prediction) -> None:
 
 
 @given(reference=ANY, prediction=ANY)
-def test_ws_rates_agree_with_jiwer_on_folded_text(reference, prediction) -> None:
+def test_ws_rates_agree_with_jiwer_on_folded_text(reference: str, prediction: str) -> None:
     folded = text.ws(reference), text.ws(prediction)
     wer, cer = resolve("wer"), resolve("cer")
     ours = wer.score(prediction, [reference]), cer.score(prediction, [reference])
@@ -41,7 +42,7 @@ def test_ws_rates_agree_with_jiwer_on_folded_text(reference, prediction) -> None
 
 
 @given(reference=SHORT, prediction=SHORT)
-def test_counts_add_up(reference, prediction) -> None:
+def test_counts_add_up(reference: str, prediction: str) -> None:
     edits = error_rate.edits(reference, prediction)
     assert (edits.length, edits.predicted) == (len(reference), len(prediction))
     assert min(edits.hits, edits.substitutions, edits.deletions, edits.insertions) >= 0
@@ -69,7 +70,7 @@ def test_no_references_is_an_error() -> None:
 
 
 @pytest.mark.parametrize(("spec", "prediction", "rate"), [("cer/ws@1", "abcd", 1.0), ("cer/jiwer4@1", "abcd", 4.0)])
-def test_text_read_where_there_is_none(spec, prediction, rate) -> None:
+def test_text_read_where_there_is_none(spec: str, prediction: str, rate: float) -> None:
     metric = resolve(spec)
     assert metric.rate(metric.score(prediction, [""])) == rate
     assert metric.rate(metric.score("", [""])) == 0.0

@@ -1,21 +1,34 @@
+import random
+from collections.abc import Sequence
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from vlmrecipes.evaluate.interval import Draws, Interval, bootstrap, cluster_sums, interval, wilson
 
+Row = tuple[str, int, int]
 DRAWS = Draws(seed=1, resamples=200)
 ROWS = st.lists(st.tuples(st.sampled_from("abcdef"), st.integers(0, 9), st.integers(0, 9)), min_size=1, max_size=20)
 
 
-def of(rows, *, bounded=False, draws=DRAWS) -> Interval:
-    clusters, numerators, denominators = ([row[place] for row in rows] for place in range(3))
-    return interval(clusters, [float(n) for n in numerators], denominators, bounded=bounded, draws=draws)
+def of(rows: Sequence[Row], *, bounded: bool = False, draws: Draws = DRAWS) -> Interval:
+    clusters = [row[0] for row in rows]
+    numerators, denominators = [float(row[1]) for row in rows], [float(row[2]) for row in rows]
+    return interval(clusters, numerators, denominators, bounded=bounded, draws=draws)
+
+
+def bounds(rows: Sequence[Row]) -> tuple[float, float]:
+    found = of(rows)
+    assert found.low is not None
+    assert found.high is not None
+    return found.low, found.high
 
 
 @settings(deadline=None)
 @given(rows=ROWS, shuffle=st.randoms(use_true_random=False))
-def test_the_value_lies_within_and_order_does_not_matter(rows, shuffle) -> None:
+def test_the_value_lies_within_and_order_does_not_matter(rows: Sequence[Row], shuffle: random.Random) -> None:
     found = of(rows)
     other = list(rows)
     shuffle.shuffle(other)
@@ -38,16 +51,16 @@ def test_nothing_is_said_of_no_samples_one_cluster_or_no_text() -> None:
 
 
 @pytest.mark.parametrize("right", [0, 1])
-def test_all_right_or_all_wrong_takes_wilson_over_clusters(right) -> None:
+def test_all_right_or_all_wrong_takes_wilson_over_clusters(right: int) -> None:
     rows = [("a", right, 1), ("a", right, 1), ("b", right, 1), ("c", right, 1)]
     assert of(rows, bounded=True) == Interval(*wilson(3 * right, 3), "wilson")
     assert of(rows, bounded=False) == Interval(right, right, "degenerate")
 
 
 def test_clusters_widen_the_interval() -> None:
-    alone = of([(str(i), i // 10 % 2, 1) for i in range(100)], bounded=True)
-    together = of([(str(i // 10), i // 10 % 2, 1) for i in range(100)], bounded=True)
-    assert together.high - together.low > 2 * (alone.high - alone.low)
+    low, high = bounds([(str(i), i // 10 % 2, 1) for i in range(100)])
+    clustered_low, clustered_high = bounds([(str(i // 10), i // 10 % 2, 1) for i in range(100)])
+    assert clustered_high - clustered_low > 2 * (high - low)
 
 
 def test_bootstrap_width_is_that_of_theory() -> None:
@@ -57,7 +70,7 @@ def test_bootstrap_width_is_that_of_theory() -> None:
     assert ratios.mean() == pytest.approx(rows.mean(), abs=0.002)
 
 
-def test_memory_is_bounded_by_chunks(monkeypatch) -> None:
+def test_memory_is_bounded_by_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
     sums = cluster_sums([str(i) for i in range(50)], [float(i % 3) for i in range(50)], [2.0] * 50)
     whole = bootstrap(sums, DRAWS)
     monkeypatch.setattr("vlmrecipes.evaluate.interval._CELLS", 700)
@@ -67,8 +80,7 @@ def test_memory_is_bounded_by_chunks(monkeypatch) -> None:
 def test_about_95_percent_of_intervals_hold_the_truth() -> None:
     generator = np.random.default_rng(0)
     hits = 0
-    for trial in range(200):
-        wrong = generator.binomial(20, 0.3, 60)
-        found = of([(str(i), n, 20) for i, n in enumerate(wrong)], draws=Draws(trial, 300))
-        hits += found.low <= 0.3 <= found.high
+    for _ in range(200):
+        low, high = bounds([(str(i), int(n), 20) for i, n in enumerate(generator.binomial(20, 0.3, 60))])
+        hits += low <= 0.3 <= high
     assert 180 <= hits <= 199

@@ -1,6 +1,7 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from vlmrecipes.evaluate import answers
 from vlmrecipes.evaluate.metrics import DEFAULTS, METRICS, known, resolve
 
@@ -20,7 +21,7 @@ def test_every_known_name_resolves() -> None:
 @pytest.mark.parametrize(
     ("name", "meant"), [("CER", "cer"), ("cer/wss@1", "cer/ws@1"), ("vqa/offical@1", "vqa/official@1")]
 )
-def test_an_unknown_name_tells_what_is_known(name, meant) -> None:
+def test_an_unknown_name_tells_what_is_known(name: str, meant: str) -> None:
     with pytest.raises(ValueError, match="did you mean") as caught:
         resolve(name)
     assert f"did you mean {meant!r}?" in str(caught.value)
@@ -34,7 +35,7 @@ def test_a_name_like_no_other_gets_no_hint() -> None:
 
 @pytest.mark.parametrize("spec", [spec for spec in METRICS if not spec.startswith("vqa/evalai")])
 @given(prediction=ANSWER, references=st.lists(ANSWER, min_size=1, max_size=5))
-def test_scores_stay_in_their_range(spec, prediction, references) -> None:
+def test_scores_stay_in_their_range(spec: str, prediction: str, references: list[str]) -> None:
     metric = METRICS[spec]
     score = metric.score(prediction, references)
     assert score.numerator >= 0
@@ -62,18 +63,18 @@ def test_anls_specs_part_at_one_half() -> None:
 
 @pytest.mark.parametrize("spec", ["wer/ws@1", "wer/jiwer4@1"])
 @pytest.mark.parametrize("references", [[["你好世界"]], [["ภาษาไทย"], ["สวัสดี"], ["two words"]]])
-def test_wer_is_refused_where_there_are_no_words(spec, references) -> None:
+def test_wer_is_refused_where_there_are_no_words(spec: str, references: list[list[str]]) -> None:
     assert "use cer" in (resolve(spec).refusal(references) or "")
     assert resolve("cer").refusal(references) is None
 
 
 @pytest.mark.parametrize("references", [[], [["yes"]], [["你好 世界"]], [["你好世界"], ["hello"]], [["안녕하세요"]]])
-def test_wer_is_accepted_elsewhere(references) -> None:
+def test_wer_is_accepted_elsewhere(references: list[list[str]]) -> None:
     assert resolve("wer").refusal(references) is None
 
 
 @pytest.mark.parametrize("count", [1, 2])
-def test_vqa_is_refused_below_three_references(count) -> None:
+def test_vqa_is_refused_below_three_references(count: int) -> None:
     reason = resolve("vqa").refusal([["yes"] * 10, ["yes"] * count])
     assert reason is not None
     assert reason.startswith("1 of 2 rows have fewer than 3 references")

@@ -1,11 +1,13 @@
 import json
 import os
+import random
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from vlmrecipes.errors import InputError
 from vlmrecipes.evaluate.metrics import resolve
 from vlmrecipes.evaluate.score import Answer, score
@@ -51,7 +53,9 @@ def test_ten_rows_score_as_recorded() -> None:
 
 @settings(deadline=None, max_examples=50)
 @given(answers=ANSWERS, shuffle=st.randoms(use_true_random=False))
-def test_a_value_is_sum_over_sum_within_its_interval_in_any_order(answers, shuffle) -> None:
+def test_a_value_is_sum_over_sum_within_its_interval_in_any_order(
+    answers: list[Answer], shuffle: random.Random
+) -> None:
     names = ["wer", "cer", "exact", "anls", "cer/jiwer4@1"]
     summary, rows = score(answers, names, resamples=100)
     other = list(answers)

@@ -3,7 +3,8 @@ import sys
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from vlmrecipes.evaluate.text import FOLDINGS, is_unspaced, words, ws, ws_casefold
+
+from vlmrecipes.evaluate.text import FOLDINGS, Folding, is_unspaced, words, ws, ws_casefold
 
 # PropList.txt, White_Space
 WHITE_SPACE = {
@@ -28,7 +29,7 @@ def test_ws_folds_just_unicode_white_space() -> None:
 
 @pytest.mark.parametrize("folding", [*FOLDINGS.values(), ws_casefold], ids=[*FOLDINGS, "ws+casefold"])
 @given(text=st.text())
-def test_folding_twice_is_folding_once(folding, text) -> None:
+def test_folding_twice_is_folding_once(folding: Folding, text: str) -> None:
     assert folding(folding(text)) == folding(text)
 
 
@@ -46,20 +47,20 @@ def test_folding_twice_is_folding_once(folding, text) -> None:
         ("nfkc+casefold+nopunct+ws", "state-of-the-art $5", "stateoftheart $5"),
     ],
 )
-def test_foldings_do_what_their_names_say(name, text, expected) -> None:
+def test_foldings_do_what_their_names_say(name: str, text: str, expected: str) -> None:
     assert FOLDINGS[name](text) == expected
 
 
 @given(text=st.text())
-def test_words_are_what_ws_leaves_between_spaces(text) -> None:
+def test_words_are_what_ws_leaves_between_spaces(text: str) -> None:
     assert " ".join(words(text)) == ws(text)
 
 
 @pytest.mark.parametrize("text", ["你好世界", "東京タワー", "สวัสดีครับ", "សួស្តី", "第3章"])
-def test_unspaced_scripts_are_seen(text) -> None:
+def test_unspaced_scripts_are_seen(text: str) -> None:
     assert is_unspaced(text)
 
 
 @pytest.mark.parametrize("text", ["", "hello", "你好 世界", "안녕하세요", "مرحبا", "ISO标准"])
-def test_other_text_is_not_unspaced(text) -> None:
+def test_other_text_is_not_unspaced(text: str) -> None:
     assert not is_unspaced(text)

@@ -7,6 +7,7 @@ from statistics import fmean
 from typing import Any
 
 import pytest
+
 from vlmrecipes.evaluate import answers, error_rate, metrics
 from vlmrecipes.evaluate.interval import wilson
 

@@ -124,7 +124,7 @@ def _fold_words(answer: str) -> str:
 
 
 def anls_rrc(prediction: str, references: Sequence[str]) -> float:
-    """Return ANLS as the Robust Reading Competition's script has it (ported in lmms-eval 75571cfe, VLMEvalKit e8e78f05).
+    """Return ANLS as the Robust Reading Competition's script has it (see lmms-eval 75571cfe, VLMEvalKit e8e78f05).
 
     Distance between the lower-cased texts with white space folded, over the longer text *before* folding;
     a similarity of just 0.5 stands. Two empty texts are alike. In {0} and [0.5, 1].

@@ -8,7 +8,7 @@ from statistics import fmean, median
 from typing import TYPE_CHECKING, Any
 
 from vlmrecipes.errors import InputError, Problem
-from vlmrecipes.evaluate.interval import NONE, Draws, interval
+from vlmrecipes.evaluate.interval import Draws, interval
 from vlmrecipes.evaluate.metrics import Metric, Score, resolve
 from vlmrecipes.evaluate.text import ws
 

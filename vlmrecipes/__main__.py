@@ -1,0 +1,6 @@
+"""`python -m vlmrecipes`."""
+
+from vlmrecipes.cli import main
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,262 @@
+"""The verbs."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from vlmrecipes.cli.output import outcome, problems_json, table
+
+app = typer.Typer(
+    name="vlmrecipes",
+    help="Versioned image-text data, TOML recipes, and honest scores for tuning vision-language models.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+snapshots = typer.Typer(help="Look at frozen versions of a dataset.", no_args_is_help=True)
+runs = typer.Typer(help="Look at what was run.", no_args_is_help=True)
+app.add_typer(snapshots, name="snapshots")
+app.add_typer(runs, name="runs")
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output.")]
+StoreUri = Annotated[
+    str, typer.Option("--store", metavar="DIR", envvar="VLMRECIPES_STORE", help="Folder that holds data and runs.")
+]
+Recipe = Annotated[Path, typer.Argument(metavar="RECIPE", help="A recipes/*.toml file.")]
+Swap = Annotated[
+    list[str] | None,
+    typer.Option("--data", metavar="ROLE=NAME@N", help="Use another snapshot: train=receipts@3, eval=…; or NAME@N alone."),
+]
+Settings = Annotated[
+    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change a setting: --set train.steps=30")
+]
+Trust = Annotated[
+    bool, typer.Option("--trust-remote-code", help="Allow code from the model's repository, if the recipe asks for it too.")
+]
+STORE = ".vlmrecipes"
+
+
+@app.command()
+def init(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder to fill; made when absent.")] = Path(),
+    as_json: Json = False,
+) -> None:
+    """Write a small project that runs as it is: images, a declaration, a recipe."""
+    from vlmrecipes.cli.scaffold import scaffold
+
+    with outcome(as_json=as_json) as done:
+        files = scaffold(folder)
+        names = [str(path) for path in files]
+        done({"files": names}, [*names, "", "next:", f"  cd {folder}", "  vlmrecipes ingest datasets/example.toml",
+                                "  vlmrecipes run recipes/example.toml"])
+
+
+@app.command()
+def check(
+    files: Annotated[list[Path], typer.Argument(metavar="FILE…", help="Declarations and recipes.")],
+    as_json: Json = False,
+) -> None:
+    """Check declarations and recipes; every problem is told, with the way out."""
+    from vlmrecipes.cli.checking import check_file
+
+    with outcome(as_json=as_json) as done:
+        problems = [problem for file in files for problem in check_file(file)]
+        lines = [": ".join(part for part in problem.values() if part) for problem in problems]
+        done({"problems": problems}, lines or [f"{len(files)} files, no problems"])
+        if problems:
+            raise typer.Exit(2)
+
+
+@app.command()
+def schema(
+    kind: Annotated[str, typer.Argument(metavar="declaration|recipe")],
+    as_json: Json = False,  # noqa: ARG001 - every verb takes it; a schema is JSON anyway
+) -> None:
+    """Print the JSON Schema of declarations or recipes, for editors."""
+    from vlmrecipes.cli.checking import json_schema
+
+    with outcome(as_json=True) as done:
+        done(json_schema(kind))
+
+
+@app.command()
+def ingest(
+    dataset: Annotated[Path, typer.Argument(metavar="DATASET.toml", help="A declaration.")],
+    workers: Annotated[int | None, typer.Option(min=1, help="Processes; default: one a core.")] = None,
+    root: Annotated[
+        Path | None, typer.Option(help="What ${VLMRECIPES_DATA} in the declaration's paths stands for.")
+    ] = None,
+    store: StoreUri = STORE,
+    as_json: Json = False,
+) -> None:
+    """Bring a declared dataset into the store and freeze a snapshot, if anything changed."""
+    from vlmrecipes.ingest import ingest as work
+
+    if root is not None:
+        os.environ["VLMRECIPES_DATA"] = str(root.absolute())
+    with outcome(as_json=as_json) as done:
+        result = work(dataset, store=store, workers=workers)
+        done(result, _ingest_lines(result))
+
+
+def _ingest_lines(result: dict[str, Any]) -> list[str]:
+    rows, splits = result["rows"], result["splits"]
+    drops = ", ".join(f"{reason} {count}" for reason, count in result["drops"].items()) or "none"
+    state = "unchanged" if result["unchanged"] else "frozen"
+    leaks = result["leaks"]["images"]
+    return [
+        f"{result['snapshot']} {state} in {result['seconds']:.1f} s  {result['fingerprint']}",
+        f"  rows read {rows['read']} = samples {rows['samples']} + dropped {rows['dropped']} ({drops})",
+        f"  images {result['images']}, train {splits['train']}, eval {splits['eval']}",
+        *([f"  warning: {leaks} images stand on both sides; a plan on this snapshot will refuse them"] if leaks else []),
+    ]
+
+
+@snapshots.command("list")
+def snapshots_list(store: StoreUri = STORE, as_json: Json = False) -> None:
+    """List the snapshots of the store."""
+    from vlmrecipes.data.snapshot import list_snapshots
+
+    with outcome(as_json=as_json) as done:
+        keys = ("snapshot", "fingerprint", "samples", "created")
+        rows = [{key: manifest[key] for key in keys} for manifest in list_snapshots(store)]
+        done({"snapshots": rows}, table(keys, [list(row.values()) for row in rows]) if rows else ["no snapshots yet"])
+
+
+@snapshots.command("show")
+def snapshots_show(
+    name: Annotated[str, typer.Argument(metavar="NAME@N")], store: StoreUri = STORE, as_json: Json = False
+) -> None:
+    """Show a snapshot: counts, drops with reasons, a few samples."""
+    from vlmrecipes.cli.showing import snapshot_lines, snapshot_view
+
+    with outcome(as_json=as_json) as done:
+        view = snapshot_view(store, name)
+        done(view, snapshot_lines(view))
+
+
+@app.command()
+def plan(
+    recipe: Recipe,
+    data: Swap = None,
+    settings: Settings = None,
+    store: StoreUri = STORE,
+    as_json: Json = False,
+) -> None:
+    """Resolve a recipe against its data, without a GPU: token lengths, steps, memory, and what would go wrong."""
+    from vlmrecipes.cli.showing import plan_lines
+    from vlmrecipes.run import planned
+
+    with outcome(as_json=as_json) as done:
+        view = planned(recipe, store=store, swaps=data or (), overrides=settings or ())
+        done(view, plan_lines(view))
+        if view["problems"]:
+            raise typer.Exit(2)
+
+
+@app.command()
+def run(  # noqa: PLR0913 - the verb's options
+    recipe: Annotated[Path | None, typer.Argument(metavar="RECIPE", help="A recipes/*.toml file; not with --resume.")] = None,
+    data: Swap = None,
+    settings: Settings = None,
+    resume: Annotated[str, typer.Option(metavar="RUN", help="Go on with an interrupted run.")] = "",
+    trust_remote_code: Trust = False,
+    store: StoreUri = STORE,
+    as_json: Json = False,
+) -> None:
+    """Run a recipe: score, tune, score again, record, report."""
+    from vlmrecipes.cli.showing import run_lines
+    from vlmrecipes.run import resume_run, run_recipe
+
+    with outcome(as_json=as_json) as done:
+        if bool(recipe) == bool(resume):
+            raise typer.BadParameter("give either a RECIPE or --resume RUN")
+        if recipe:
+            trust = trust_remote_code
+            view = run_recipe(recipe, store=store, swaps=data or (), overrides=settings or (), trust_remote_code=trust)
+        else:
+            view = resume_run(resume, store=store)
+        done(view, run_lines(view))
+
+
+@app.command()
+def evaluate(  # noqa: PLR0913 - the verb's options
+    recipe: Recipe,
+    model: Annotated[str, typer.Option(metavar="ID|RUN", help="A model, or a run whose tuned model is scored.")],
+    engine: Annotated[str, typer.Option(help="What generates predictions: hf.")] = "hf",
+    data: Swap = None,
+    settings: Settings = None,
+    trust_remote_code: Trust = False,
+    store: StoreUri = STORE,
+    as_json: Json = False,
+) -> None:
+    """Score a model, or the result of a run, on a recipe's eval side."""
+    from vlmrecipes.cli.showing import run_lines
+    from vlmrecipes.run import evaluate_model
+
+    with outcome(as_json=as_json) as done:
+        view = evaluate_model(
+            recipe, model, engine=engine, store=store, swaps=data or (), overrides=settings or (),
+            trust_remote_code=trust_remote_code,
+        )
+        done(view, run_lines(view))
+
+
+@runs.command("list")
+def runs_list(store: StoreUri = STORE, as_json: Json = False) -> None:
+    """List the runs of the store, newest first."""
+    from vlmrecipes.cli.showing import runs_lines
+    from vlmrecipes.records.ledger import runs as list_runs
+    from vlmrecipes.run import runs_folder
+
+    with outcome(as_json=as_json) as done:
+        found = list_runs(runs_folder(store))
+        done({"runs": found}, runs_lines(found))
+
+
+@runs.command("show")
+def runs_show(
+    name: Annotated[str, typer.Argument(metavar="RUN", help="An id, its beginning, or `latest`.")],
+    store: StoreUri = STORE,
+    as_json: Json = False,
+) -> None:
+    """Show a run's record."""
+    from vlmrecipes.cli.showing import record_lines
+    from vlmrecipes.records import ledger, record
+    from vlmrecipes.run import runs_folder
+
+    with outcome(as_json=as_json) as done:
+        found = record.read(ledger.find(runs_folder(store), name))
+        done(found, record_lines(found))
+
+
+@app.command()
+def report(
+    names: Annotated[list[str], typer.Argument(metavar="RUN…", help="Run ids, or `latest`.")],
+    output: Annotated[Path, typer.Option("--output", "-o", metavar="FILE.html")] = Path("report.html"),
+    store: StoreUri = STORE,
+    as_json: Json = False,
+) -> None:
+    """Write one self-contained HTML page about one or several runs."""
+    from vlmrecipes.run import report as work
+
+    with outcome(as_json=as_json) as done:
+        work(names, output, store=store)
+        done({"path": str(output.absolute())}, [str(output.absolute())])
+
+
+@app.command()
+def doctor(store: StoreUri = STORE, as_json: Json = False) -> None:
+    """Look at this machine: packages, device, store, built-in model, fonts."""
+    from vlmrecipes.cli.doctor import checks
+
+    with outcome(as_json=as_json) as done:
+        found = checks(store)
+        marks = {"ok": "ok  ", "warning": "note", "error": "FAIL"}
+        done({"checks": found}, [f"{marks[item['state']]}  {item['check']}: {item['detail']}" for item in found])
+        if any(item["state"] == "error" for item in found):
+            raise typer.Exit(1)

@@ -1,0 +1,58 @@
+"""`check` and `schema`: light, no torch, no store."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from vlmrecipes import tables
+from vlmrecipes.cli.output import problems_json
+from vlmrecipes.errors import InputError, Problem
+
+
+def check_file(path: Path) -> list[dict[str, str]]:
+    """Return the problems of a declaration or recipe; which of the two it is, its keys tell."""
+    try:
+        data = tables.read_toml(path, str(path))
+        _check_declaration(data, path) if "source" in data else _check_recipe(data, path)
+    except InputError as error:
+        return problems_json(error)
+    return []
+
+
+def _check_declaration(data: dict[str, Any], path: Path) -> None:
+    from vlmrecipes.data.declaration import Declaration
+
+    tables.parse(Declaration, data, str(path))
+
+
+def _check_recipe(data: dict[str, Any], path: Path) -> None:
+    from vlmrecipes.recipe import Recipe
+
+    recipe = tables.parse(Recipe, data, str(path))
+    if problems := metric_problems(recipe.eval.metrics, str(path)):
+        raise InputError(problems)
+
+
+def metric_problems(names: tuple[str, ...], file: str) -> list[Problem]:
+    """Return a problem for each metric name that is not known."""
+    from vlmrecipes.evaluate.metrics import resolve
+
+    problems = []
+    for number, name in enumerate(names):
+        try:
+            resolve(name)
+        except ValueError as error:
+            problems.append(Problem(file, f"eval.metrics[{number}]", str(error)))
+    return problems
+
+
+def json_schema(kind: str) -> dict[str, Any]:
+    """Return the JSON Schema of `declaration` or `recipe`. Raises InputError for another word."""
+    from vlmrecipes.data.declaration import Declaration
+    from vlmrecipes.recipe import Recipe
+
+    models: dict[str, type[tables.Table]] = {"declaration": Declaration, "recipe": Recipe}
+    if kind not in models:
+        raise InputError.one(f"no schema {kind!r}; there are: declaration, recipe")
+    return models[kind].model_json_schema()

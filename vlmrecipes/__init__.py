@@ -1,0 +1,48 @@
+"""Versioned image-text data, TOML recipes, and honest scores for tuning vision-language models.
+
+The public names; each is imported when it is first used, so that `import vlmrecipes` is light.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+
+from vlmrecipes.version import VERSION as __version__
+
+_HOMES = {
+    "InputError": "vlmrecipes.errors",
+    "MissingExtraError": "vlmrecipes.errors",
+    "RunError": "vlmrecipes.errors",
+    "StoreError": "vlmrecipes.errors",
+    "TooManyDropsError": "vlmrecipes.errors",
+    "VlmRecipesError": "vlmrecipes.errors",
+    "Declaration": "vlmrecipes.data.declaration",
+    "Recipe": "vlmrecipes.recipe",
+    "Sample": "vlmrecipes.data.sample",
+    "Snapshot": "vlmrecipes.data.snapshot",
+    "evaluate_model": "vlmrecipes.run",
+    "ingest": "vlmrecipes.ingest",
+    "list_snapshots": "vlmrecipes.data.snapshot",
+    "open_snapshot": "vlmrecipes.data.snapshot",
+    "planned": "vlmrecipes.run",
+    "read_declaration": "vlmrecipes.data.declaration",
+    "read_recipe": "vlmrecipes.recipe",
+    "report": "vlmrecipes.run",
+    "resume_run": "vlmrecipes.run",
+    "run_recipe": "vlmrecipes.run",
+    "score": "vlmrecipes.evaluate.score",
+}
+__all__ = sorted([*_HOMES, "__version__"])  # noqa: PLE0605 - sorted() of texts
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'vlmrecipes' has no attribute {name!r}")
+    value = getattr(import_module(_HOMES[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -48,6 +48,7 @@ def test_nothing_is_said_of_no_samples_one_cluster_or_no_text() -> None:
     assert of([]) == nothing
     assert of([("a", 1, 2), ("a", 2, 2)]) == nothing
     assert of([("a", 1, 0), ("b", 1, 0)]) == nothing
+    assert of([("a", 1, 2), ("b", 2, 2)], draws=Draws(resamples=0)) == nothing
 
 
 @pytest.mark.parametrize("right", [0, 1])

@@ -3,6 +3,7 @@ import os
 import random
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -43,12 +44,16 @@ TEN = [
 ]
 
 
+def rounded(value: Any) -> Any:
+    """Return JSON with floats to nine places: sums may differ in the last bit between processors."""
+    return json.loads(json.dumps(value, allow_nan=False), parse_float=lambda digits: round(float(digits), 9))
+
+
 def test_ten_rows_score_as_recorded() -> None:
     summary, _ = score(TEN, ["wer", "cer/ws@1", "cer/jiwer4@1", "exact", "anls"], by=["shop"], seed=7, resamples=500)
     if os.environ.get("UPDATE_GOLDEN"):
         GOLDEN.write_text(json.dumps(summary, indent=2, ensure_ascii=False) + "\n", "utf-8")
-    expected = json.loads(GOLDEN.read_text("utf-8"))
-    assert json.loads(json.dumps(summary, allow_nan=False)) == expected
+    assert rounded(summary) == rounded(json.loads(GOLDEN.read_text("utf-8")))
 
 
 @settings(deadline=None, max_examples=50)

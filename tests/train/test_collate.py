@@ -31,8 +31,9 @@ def mixed() -> list[dict[str, Any]]:
         "prompt": [row.prompt for row in rows],
         "answer": [row.answer for row in rows],
         "images": [row.images for row in rows],
+        "part": [row.part for row in rows],
     }
-    loaded = LoadImages(reader)(columns)
+    loaded = LoadImages((reader,))(columns)
     return [dict(zip(loaded, values, strict=True)) for values in zip(*loaded.values(), strict=True)]
 
 

@@ -39,7 +39,7 @@ class Interval:
     - `bootstrap`: percentiles over resampled clusters.
     - `wilson`: every sample scored 0, or every sample 1, and no resample can show how much that could vary.
     - `degenerate`: all clusters have the same ratio, so `low` = `high` = the value; it is no sign of certainty.
-    - `none`: one cluster, no sample, or no reference text: nothing to judge from, `low` and `high` are None.
+    - `none`: one cluster, no sample, no reference text or no resample, so `low` and `high` are None.
     """
 
 
@@ -52,6 +52,7 @@ class Draws:
 
     seed: int = 0
     resamples: int = 2000
+    """0 asks for no intervals but the Wilson ones."""
 
 
 def interval(
@@ -76,6 +77,8 @@ def interval(
         return NONE
     value = math.fsum(numerators) / math.fsum(denominators)
     ratios = bootstrap(sums, draws)
+    if not ratios.size:
+        return NONE
     low, high = (float(bound) for bound in np.quantile(ratios, (_TAIL, 1.0 - _TAIL)))
     # Rounding, and a lone heavy cluster, can leave the value outside its own percentiles.
     low, high = min(low, value), max(high, value)
@@ -106,7 +109,7 @@ def bootstrap(sums: Floats, draws: Draws) -> Floats:
         _resample(sums, generator.integers(0, count, size=(min(step, draws.resamples - start), count), dtype=np.int32))
         for start in range(0, draws.resamples, step)
     ]
-    totals = np.concatenate(drawn)
+    totals = np.concatenate([np.empty((0, 2)), *drawn])
     totals = totals[totals[:, 1] > 0]
     return np.asarray(totals[:, 0] / totals[:, 1], dtype=np.float64)
 

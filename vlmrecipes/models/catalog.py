@@ -50,7 +50,7 @@ def _find(name: str, revision: str, *, weights: bool) -> tuple[ModelRef | None, 
     """Return the model and what is wrong with it; it is None only if something is."""
     if name.startswith(BUILTIN):
         return _builtin(name, revision, weights=weights)
-    if (folder := Path(name).expanduser()).is_dir():
+    if (folder := Path(name).expanduser()).is_dir() and name:
         return _folder(name, folder, revision, weights=weights)
     if HUB_ID.fullmatch(name) and not folder.exists():
         return _hub(name, revision, weights=weights)

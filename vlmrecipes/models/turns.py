@@ -25,6 +25,8 @@ class Row:
     answer: str
     images: tuple[str, ...]
     """Keys of the images in `prompt`, in order."""
+    part: int = 0
+    """Which snapshot of the mixture it comes from, counted from 0."""
 
     def messages(self) -> list[Message]:
         """Return the messages of the prompt."""
@@ -32,12 +34,12 @@ class Row:
         return messages
 
 
-def rows_of(sample: Sample) -> Iterator[Row]:
+def rows_of(sample: Sample, part: int = 0) -> Iterator[Row]:
     """Yield a row for every assistant turn inside the messages, then one for the sample's answer."""
     for place, message in enumerate(sample.messages):
         if message["role"] == "assistant" and place:
-            yield _row(sample, sample.messages[:place], text_of(message))
-    yield _row(sample, sample.messages, sample.answer)
+            yield _row(sample, sample.messages[:place], text_of(message), part)
+    yield _row(sample, sample.messages, sample.answer, part)
 
 
 def text_of(message: Message) -> str:
@@ -52,9 +54,10 @@ def count_images(messages: Sequence[Message]) -> int:
     return sum(part["type"] == "image" for content in parts for part in content)
 
 
-def _row(sample: Sample, messages: Sequence[Message], answer: str) -> Row:
+def _row(sample: Sample, messages: Sequence[Message], answer: str, part: int) -> Row:
     prompt = json.dumps([dict(message) for message in messages], ensure_ascii=False)
-    return Row(sample=sample.id, prompt=prompt, answer=answer, images=sample.images[: count_images(messages)])
+    images = sample.images[: count_images(messages)]
+    return Row(sample=sample.id, prompt=prompt, answer=answer, images=images, part=part)
 
 
 def mixture(parts: Sequence[tuple[Sequence[Row], float]], seed: int) -> list[Row]:

@@ -32,7 +32,7 @@ def closest(prediction: str, references: Sequence[str]) -> str:
 
 
 def marked(reference: str, prediction: str) -> tuple[Pieces, Pieces]:
-    """Return the pieces of `reference`, marked where `prediction` lacks them, and the pieces of `prediction` likewise."""
+    """Return the pieces of `reference`, marked where `prediction` lacks them, and of `prediction` likewise."""
     from rapidfuzz.distance import Levenshtein
 
     left, right = _cut(reference), _cut(prediction)
@@ -60,7 +60,7 @@ _BLANKS = {" ": "␣", "\t": "⇥", "\n": "⏎\n", "\u00a0": "⍽"}
 _PICTURES = {code: chr(0x2400 + code) for code in range(32) if chr(code) not in "\t\n"} | {
     0x7F: "␡",
     **{code: f"<U+{code:04X}>" for code in (0x200E, 0x200F, *range(0x202A, 0x202F), *range(0x2066, 0x206A))},
-    **{code: "\ufffd" for code in (*range(0x80, 0xA0), 0xFFFE, 0xFFFF, *range(0xD800, 0xE000))},
+    **dict.fromkeys((*range(0x80, 0xA0), 0xFFFE, 0xFFFF, *range(0xD800, 0xE000)), "\ufffd"),
 }
 
 
@@ -69,7 +69,7 @@ def _cut(text: str) -> str:
 
 
 def _whole(text: str, *, marked: bool) -> Pieces:
-    return _joined([(text, marked)])
+    return (Piece(visible(text), marked),) if text else ()
 
 
 def _joined(steps: Sequence[tuple[str, bool]]) -> Pieces:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from vlmrecipes.records import difference
-from vlmrecipes.records.formats import number
+from vlmrecipes.records.formats import TIMES, number
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -39,7 +39,7 @@ class Example:
     reference: difference.Pieces
     """The reference that the shown model came closest to, marked where its prediction lacks it."""
     others: tuple[str, ...]
-    """The other accepted references, `red ×3`."""
+    """The other accepted references, `red` with how often it was given."""
     answers: tuple[Answer, ...]
     images: tuple[str, ...]
     more_images: int
@@ -91,7 +91,13 @@ def _choices(most: int) -> list[Choice]:
     worst = ("Worst", "the highest error of all", lambda row: row.error > 0, lambda row: (-row.error, -row.size), most)
     improved = ("Most improved", "the largest gain over the base model", lambda row: _gain(row) > 0, _by_gain, most)
     worsened = ("Got worse", "the base model was closer", lambda row: _gain(row) < 0, _by_loss, half)
-    best = ("Best", "no or least error, longest first", lambda _: True, lambda row: (row.error, -row.size, row.id), half)
+    best = (
+        "Best",
+        "no or least error, longest first",
+        lambda _: True,
+        lambda row: (row.error, -row.size, row.id),
+        half,
+    )
     return [worst, improved, worsened, best]
 
 
@@ -118,7 +124,9 @@ def _ranked(table: pa.Table, metric: str, *, higher: bool) -> list[_Row]:
     shown = by_model.get("tuned") or base
     before = base if shown is not base else {}
     return [
-        _Row(sample, error, before[sample][1] if sample in before else None, size, index, before.get(sample, (None,))[0])
+        _Row(
+            sample, error, before[sample][1] if sample in before else None, size, index, before.get(sample, (None,))[0]
+        )
         for sample, (index, error, size) in shown.items()
     ]
 
@@ -152,7 +160,7 @@ def _example(table: pa.Table, row: _Row, metric: str) -> Example:
 def _answer(row: Mapping[str, Any], reference: str, metric: str) -> Answer:
     said = row["prediction"]
     top, bottom = row[f"{metric}.numerator"], row[f"{metric}.denominator"]
-    score = number(top / bottom if bottom else top) if top is not None else ""
+    score = f"{metric} {number(top / bottom if bottom else top)}" if top is not None else ""
     pieces = difference.marked(reference, said)[1] if said is not None else ()
     return Answer(row["model"], pieces, score, said is None, bool(row["truncated"]))
 
@@ -160,7 +168,7 @@ def _answer(row: Mapping[str, Any], reference: str, metric: str) -> Answer:
 def _others(references: Sequence[str], shown: str) -> tuple[str, ...]:
     counts = Counter(references)
     counts.pop(shown, None)
-    return tuple(_clipped(text) + (f" ×{count}" if count > 1 else "") for text, count in counts.most_common(10))
+    return tuple(_clipped(text) + (f" {TIMES}{count}" if count > 1 else "") for text, count in counts.most_common(10))
 
 
 def _facts(row: Mapping[str, Any]) -> list[tuple[str, str]]:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-NOTHING = "–"
-SHORT = 12
-"""Digits of a hash that a headline shows."""
+NOTHING = "\u2013"
+"""What stands where there is no value: a dash."""
+TIMES = "\u00d7"
 
 
 def number(value: Any, places: int = 3) -> str:

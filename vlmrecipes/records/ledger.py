@@ -16,7 +16,7 @@ SHOWN = 5
 
 
 def runs(folder: Path) -> list[dict[str, Any]]:
-    """Return one line a run, newest first; a record that cannot be read is listed with status `unreadable` and `why`."""
+    """Return one line a run, newest first; a record that cannot be read has status `unreadable` and `why`."""
     lines = [_line(path) for path in _folders(folder)]
     return sorted(lines, key=_age, reverse=True)
 

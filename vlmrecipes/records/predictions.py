@@ -39,7 +39,7 @@ def schema(metrics: Sequence[str]) -> pa.Schema:
 
 
 def write(path: Path, rows: Sequence[Mapping[str, Any]], metrics: Sequence[str]) -> None:
-    """Write `rows` whole or not at all. A column that a row lacks is null. Raises pyarrow.ArrowInvalid for wrong types."""
+    """Write `rows` whole or not at all; a column that a row lacks is null. Raises ArrowInvalid for wrong types."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 

@@ -49,19 +49,10 @@ def start(folder: Path, *, run: str, kind: Kind, recipe: Mapping[str, Any], **fi
     if (folder / NAME).exists():
         raise RunError(f"{folder / NAME}: a run already has its record here")
     time = _stamp()
-    record = {
-        "version": VERSION,
-        "run": run,
-        "kind": kind,
-        "status": "running",
-        **process.identity(),
-        **{"created": time, "started": time, "ended": None, "seconds": 0.0, "error": None},
-        "command": command(sys.argv),
-        "recipe": dict(recipe),
-        **{"plan": {}, "data": [], "model": {}, "train": {}, "generate": {}, "metrics": {}, "environment": {}},
-        **_allowed(fields),
-        **{"outputs": [], "seal": None},
-    }
+    head = {"version": VERSION, "run": run, "kind": kind, "status": "running"} | process.identity()
+    times = {"created": time, "started": time, "ended": None, "seconds": 0.0, "error": None}
+    asked = {"command": command(sys.argv), "recipe": dict(recipe)}
+    record = head | times | asked | _empty() | _allowed(fields) | {"outputs": [], "seal": None}
     _write(folder, record)
     return record if record["environment"] else update(folder, environment=environment())
 
@@ -86,7 +77,14 @@ def resume(folder: Path, **fields: Any) -> dict[str, Any]:
         record = read(folder)
         if record["status"] in ("running", "complete"):
             raise RunError(f"run {record['run']} is {record['status']}: only a failed or interrupted run is resumed")
-        again = {"status": "running", "started": _stamp(), "ended": None, "error": None, "outputs": [], "seal": None}
+        again: dict[str, Any] = {
+            "status": "running",
+            "started": _stamp(),
+            "ended": None,
+            "error": None,
+            "outputs": [],
+            "seal": None,
+        }
         return _write(folder, record | again | process.identity() | allowed)
 
 
@@ -139,6 +137,12 @@ def read(folder: Path) -> dict[str, Any]:
     return record
 
 
+def _empty() -> dict[str, Any]:
+    # Every field is there from the start, so that no reader has to ask whether it is.
+    names = ("plan", "data", "model", "train", "generate", "metrics", "environment")
+    return {name: [] if name == "data" else {} for name in names}
+
+
 def _load(path: Path) -> dict[str, Any]:
     try:
         record = json.loads(path.read_bytes(), parse_constant=_no_constant)
@@ -150,7 +154,9 @@ def _load(path: Path) -> dict[str, Any]:
     if type(version) is not int or version < 1:
         raise StoreError(f"{path}: not a run record: it has no version")
     if version > VERSION:
-        raise StoreError(f"{path}: record version {version}; this vlmrecipes reads up to {VERSION}: install a newer one")
+        raise StoreError(
+            f"{path}: record version {version}; this vlmrecipes reads up to {VERSION}: install a newer one"
+        )
     return dict(record)
 
 

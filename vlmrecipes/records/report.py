@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from vlmrecipes.errors import InputError, StoreError
-from vlmrecipes.records import atomic, charts, examples, formats, ledger, pictures, predictions, record, view
+from vlmrecipes.records import atomic, charts, examples, formats, ledger, lineage, pictures, predictions, record, view
 from vlmrecipes.records.difference import visible
 
 MOST_BYTES = 5_000_000
@@ -90,7 +90,8 @@ def _page(loaded: Sequence[_Loaded], images: Images, most: int, width: int) -> s
     thumbnails = pictures.thumbnails(shown, images(list(dict.fromkeys(shown))) if shown else {}, width)
     css = resources.files("vlmrecipes.records").joinpath("report.css").read_text(encoding="utf-8")
     digest = base64.b64encode(hashlib.sha256(css.encode()).digest()).decode("ascii")
-    return _template().render(runs=runs, pictures=thumbnails, css=css, css_sha256=digest, title=_title(runs))
+    page = _template().render(runs=runs, pictures=thumbnails, css=css, css_sha256=digest, title=_title(runs))
+    return str(page)
 
 
 def _run(loaded: _Loaded, anchor: str, most: int) -> _Run:
@@ -106,8 +107,8 @@ def _run(loaded: _Loaded, anchor: str, most: int) -> _Run:
         settings=view.settings(found),
         data=view.data(found),
         generation=view.generation(found),
-        lineage=view.lineage(found),
-        command=view.reproduce(found),
+        lineage=lineage.tables(found),
+        command=lineage.reproduce(found),
         curve=charts.curve(loaded.losses),
         groups=_groups(loaded.table, by, most),
         sorted_by=by[0] if by else "",

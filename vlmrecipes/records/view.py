@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -140,9 +139,12 @@ def breakdowns(record: Mapping[str, Any]) -> list[Breakdown]:
     """Return a table for each column that metrics were broken down by."""
     scores = _scores(record)
     parts = [(model, name, metric.get("by") or {}) for model, by in scores.items() for name, metric in by.items()]
-    parts.sort(key=lambda part: part[1])
+    names = [metric.name for metric in metrics(record)]
+    parts.sort(key=lambda part: names.index(part[1]))
     columns = dict.fromkeys(column for _, _, by in parts for column in by)
-    return [_breakdown(column, [(model, name, by.get(column) or {}) for model, name, by in parts]) for column in columns]
+    return [
+        _breakdown(column, [(model, name, by.get(column) or {}) for model, name, by in parts]) for column in columns
+    ]
 
 
 def _breakdown(column: str, parts: Sequence[tuple[str, str, Mapping[str, Any]]]) -> Breakdown:
@@ -165,7 +167,10 @@ def settings(record: Mapping[str, Any]) -> list[Table]:
     resolved = (record.get("recipe") or {}).get("resolved") or {}
     top = tuple((key, formats.setting(value)) for key, value in resolved.items() if not isinstance(value, dict))
     parts = {key: value for key, value in resolved.items() if isinstance(value, dict)}
-    tables = [Table(f"[{name}]", tuple((key, formats.setting(item)) for key, item in part.items())) for name, part in parts.items()]
+    tables = [
+        Table(f"[{name}]", tuple((key, formats.setting(item)) for key, item in part.items()))
+        for name, part in parts.items()
+    ]
     return ([Table("recipe", top)] if top else []) + tables
 
 
@@ -183,7 +188,10 @@ def _data(part: Mapping[str, Any]) -> Table:
         ("images", formats.count(part.get("images"))),
         ("rows read", formats.count(rows.get("read"))),
         ("rows dropped", formats.count(rows.get("dropped"))),
-        *((f"– {reason}", formats.count(count)) for reason, count in sorted(drops.items(), key=lambda drop: -drop[1])),
+        *(
+            (f"{formats.NOTHING} {reason}", formats.count(count))
+            for reason, count in sorted(drops.items(), key=lambda drop: -drop[1])
+        ),
         ("licence", part.get("license") or "not stated"),
     ]
     return Table(f"{part.get('role') or 'data'}: {part.get('snapshot') or 'unnamed'}", tuple(pairs))
@@ -218,72 +226,8 @@ def _trained(parameters: Mapping[str, Any]) -> str:
     total, trainable = parameters.get("total"), parameters.get("trainable")
     if not total or trainable is None:
         return ""
-    return f"{formats.count(trainable)} of {formats.count(total)} parameters ({formats.number(100 * trainable / total, 2)} %)"
-
-
-def lineage(record: Mapping[str, Any]) -> list[Table]:
-    """Return the chain of hashes from the data to the seal, and the machine."""
-    recipe, model, plan = (record.get(key) or {} for key in ("recipe", "model", "plan"))
-    snapshots = [(f"{part.get('role')} {part.get('snapshot')}", part.get("fingerprint")) for part in record.get("data") or []]
-    resumed = (record.get("train") or {}).get("resumed_from")
-    chain = [
-        *snapshots,
-        ("recipe as resolved", recipe.get("fingerprint")),
-        ("recipe file", recipe.get("source_sha256")),
-        ("plan", plan.get("fingerprint")),
-        ("model", " ".join(str(model[key]) for key in ("id", "revision") if model.get(key))),
-        ("precision", ", ".join(str(model[key]) for key in ("dtype", "attention") if model.get(key))),
-        ("resumed from", formats.setting(resumed) if resumed else None),
-        ("seal", record.get("seal") or "not sealed"),
-    ]
-    tables = [
-        Table("Chain", tuple((key, str(value)) for key, value in chain if value)),
-        Table("Model files (SHA-256)", tuple((model.get("files") or {}).items())),
-        Table("LoRA modules", tuple((str(i), str(name)) for i, name in enumerate(model.get("lora_modules") or [], 1))),
-        Table("Environment", tuple(_environment(record.get("environment") or {}))),
-        Table("Packages", tuple(((record.get("environment") or {}).get("packages") or {}).items())),
-        Table("Outputs (SHA-256)", tuple((str(part["path"]), _output(part)) for part in record.get("outputs") or [])),
-    ]
-    return [table for table in tables if table.rows]
-
-
-def _output(part: Mapping[str, Any]) -> str:
-    return f"{part.get('sha256')} · {formats.size(part.get('bytes'))}"
-
-
-def _environment(found: Mapping[str, Any]) -> list[Pair]:
-    cpu, git = found.get("cpu") or {}, found.get("git") or {}
-    dirty = " with local changes" if git.get("dirty") else ""
-    pairs = [
-        ("python", found.get("python")),
-        ("platform", found.get("platform")),
-        ("processor", f"{cpu.get('name')} × {cpu.get('count')}" if cpu else None),
-        ("memory", formats.size(found.get("memory_bytes"))),
-        *(("accelerator", _accelerator(each)) for each in found.get("accelerators") or []),
-        ("code", f"{git.get('commit')}{dirty}" if git else None),
-        ("remote", git.get("remote")),
-        *((found.get("variables") or {}).items()),
-    ]
-    return [(key, str(value)) for key, value in pairs if value]
-
-
-def _accelerator(each: Mapping[str, Any]) -> str:
-    return f"{each.get('name')}, driver {each.get('driver')}, {formats.size(each.get('memory_bytes'))}"
-
-
-def reproduce(record: Mapping[str, Any]) -> str:
-    """Return the command line as it was given, with the snapshots it stood for pinned; empty when none was recorded."""
-    words = [str(word) for word in record.get("command") or []]
-    given = {word.removeprefix("--data=").partition("=")[0] for word in words if "=" in word}
-    roles: dict[str, list[str]] = {}
-    for part in record.get("data") or []:
-        roles.setdefault(str(part.get("role")), []).append(str(part.get("snapshot")))
-    train = roles.get("train")
-    for role, snapshots in roles.items():
-        # A mixture is pinned in its recipe, and the eval side of the training snapshot needs no pin of its own.
-        if len(snapshots) == 1 and role not in given and (role == "train" or snapshots != train):
-            words += ["--data", f"{role}={snapshots[0]}"] if words else []
-    return shlex.join(words)
+    share = formats.number(100 * trainable / total, 2)
+    return f"{formats.count(trainable)} of {formats.count(total)} parameters ({share} %)"
 
 
 def losses(folder: Path) -> list[tuple[float, float]]:

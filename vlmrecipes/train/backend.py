@@ -50,16 +50,18 @@ class Backend(Protocol):
         processor: Any,
         rows: Sequence[Row],
         lengths: NDArray[np.int32],
-        reader: Reader,
+        readers: Sequence[Reader],
         settings: Train,
         lora: Lora | None,
         steps: int,
         run: Path,
         resume: bool = False,
+        base: str = "",
     ) -> TrainResult:
         """Train for `steps` optimizer steps and leave the result in the folder `run`.
 
-        `lengths` [N] holds the tokens of every row. With `resume` the newest complete checkpoint in `run` is gone on from.
+        `lengths` [N] holds the tokens of every row, `readers` a reader of images for every part that the rows name, `base`
+        the id that the adapter names as its base model (default: where the model was loaded from). With `resume` the newest complete checkpoint in `run` is gone on from.
         Raises InputError when no module gets an adapter, RunError when the training fails.
         """
 

@@ -25,37 +25,46 @@ class Reader(Protocol):
 class LoadImages:
     """The transform of the dataset: stored columns to prompt, completion and encoded images."""
 
-    reader: Reader
+    readers: tuple[Reader, ...]
+    """A reader for every part of the mixture."""
 
     def __call__(self, batch: Mapping[str, Sequence[Any]]) -> dict[str, list[Any]]:
         """Return B rows: `prompt` and `completion` as messages, `images` as a list of encoded images each."""
-        encoded = iter(self.reader.read([key for keys in batch["images"] for key in keys]))
+        wanted = list(zip(batch["part"], batch["images"], strict=True))
+        encoded = {part: iter(self._read(part, wanted)) for part in set(batch["part"])}
         return {
             "prompt": [json.loads(prompt) for prompt in batch["prompt"]],
             "completion": [[_reply(answer)] for answer in batch["answer"]],
-            "images": [[next(encoded) for _ in keys] for keys in batch["images"]],
+            "images": [[next(encoded[part]) for _ in keys] for part, keys in wanted],
         }
+
+    def _read(self, part: int, wanted: Sequence[tuple[int, Sequence[str]]]) -> list[bytes]:
+        """Read the images of all rows of a part at once."""
+        return self.readers[part].read([key for owner, keys in wanted if owner == part for key in keys])
 
 
 def _reply(answer: str) -> dict[str, Any]:
     return {"role": "assistant", "content": [{"type": "text", "text": answer}]}
 
 
-def dataset(rows: Sequence[Row], reader: Reader, path: Path) -> Any:
+def dataset(rows: Sequence[Row], readers: Sequence[Reader], path: Path) -> Any:
     """Write the rows without images to `path` (Arrow) and return them as a `datasets.Dataset` that reads images lazily.
+
+    `readers` holds one for every part that the rows name.
 
     The file is mapped into memory, so loader processes share it instead of each receiving a copy.
     """
     import pyarrow as pa
     from datasets import Dataset
 
-    schema = pa.schema([("prompt", pa.string()), ("answer", pa.string()), ("images", pa.list_(pa.string()))])
+    types = {"prompt": pa.string(), "answer": pa.string(), "images": pa.list_(pa.string()), "part": pa.int32()}
+    schema = pa.schema(types)
     path.parent.mkdir(parents=True, exist_ok=True)
     with pa.OSFile(str(path), "wb") as file, pa.ipc.new_stream(file, schema) as writer:
         for chunk in _chunks(rows):
-            columns = [[row.prompt for row in chunk], [row.answer for row in chunk], [row.images for row in chunk]]
+            columns = [[getattr(row, name) for row in chunk] for name in types]
             writer.write_batch(pa.record_batch(columns, schema=schema))
-    return Dataset.from_file(str(path)).with_transform(LoadImages(reader))
+    return Dataset.from_file(str(path)).with_transform(LoadImages(tuple(readers)))
 
 
 def _chunks(rows: Sequence[Row]) -> Iterator[Sequence[Row]]:

@@ -1,13 +1,13 @@
 """Rows made by this package: images are rendered where they are needed, from a few numbers.
 
-| generator       | columns                                          | what it gives                                         |
-|-----------------|--------------------------------------------------|-------------------------------------------------------|
-| `lines`         | `image`, `text`                                  | printed lines in many fonts, worn as scans are        |
-| `shapes`        | `image`, `question`, `answer`, `type`            | coloured shapes and questions about them              |
-| `digit-strings` | `image`, `text`, `part`                          | numbers made of digits that people wrote by hand      |
-| `easy-vqa`      | `image`, `question`, `answer`, `type`, `image_id`| the images and questions of the easy-vqa package      |
+| generator       | columns                                           | what it gives                                    |
+|-----------------|---------------------------------------------------|--------------------------------------------------|
+| `lines`         | `image`, `text`                                   | printed lines in many fonts, worn as scans are   |
+| `shapes`        | `image`, `question`, `answer`, `type`             | coloured shapes and questions about them         |
+| `digit-strings` | `image`, `text`, `part`                           | numbers made of digits that people wrote by hand |
+| `easy-vqa`      | `image`, `question`, `answer`, `type`, `image_id` | images and questions of the easy-vqa package     |
 
-Row `i` depends on the generator, its options, `seed`, `part` and `i` alone: never on `count`, the machine or the worker.
+Row `i` depends on the generator, its options, `seed`, `part` and `i`: never on `count`, the machine or the worker.
 """
 
 from __future__ import annotations

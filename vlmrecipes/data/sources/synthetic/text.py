@@ -102,7 +102,9 @@ def _decorate(dice: Dice, words: list[str]) -> str:
     if len(words) > 1 and dice.chance(0.3):
         at, mark = dice.below(len(words) - 1), dice.pick(",,.-/&:;+@'_*=\\")
         glued = dice.chance(0.5) and mark not in ",.:;"
-        words[at : at + 2] = [f"{words[at]}{mark}{words[at + 1]}"] if glued else [_marked(words[at], mark), words[at + 1]]
+        words[at : at + 2] = (
+            [f"{words[at]}{mark}{words[at + 1]}"] if glued else [_marked(words[at], mark), words[at + 1]]
+        )
     return " ".join(words) + dice.pick(_ENDINGS)
 
 
@@ -150,7 +152,9 @@ def _date(dice: Dice, wanted: int) -> str:
         gap = dice.pick((" ", "-", "/", "."))
         text = f"{day:02d}{gap}{_shout(dice, dice.pick(MONTHS))}{gap}{year if dice.chance(0.6) else year % 100:02d}"
     elif form == 4:
-        text = f"{dice.pick(LONG_MONTHS)} {day}, {year}" if dice.chance(0.5) else f"{day}. {dice.pick(LONG_MONTHS)} {year}"
+        text = (
+            f"{dice.pick(LONG_MONTHS)} {day}, {year}" if dice.chance(0.5) else f"{day}. {dice.pick(LONG_MONTHS)} {year}"
+        )
     else:
         text = f"{_shout(dice, dice.pick(DAYS))} {day:02d}{mark}{month:02d}{mark}{year}"
     return f"{text} {_time(dice)}" if wanted > 14 and dice.chance(0.6) else text
@@ -196,8 +200,23 @@ def _phone(dice: Dice, wanted: int) -> str:
     form = dice.pick(
         (
             *("03-#### ####", "0##-### ####", "+6#-#-#### ####", "(0##) ###-####", "0#########", "+49 ### #######"),
-            *("1-###-##-####", "### ### ###", "##.##.##.##.##", "######-##-####", "00###########", "######-#", "######-@"),
-            *("##-###########", "@@##########", "@@ ## #### #### ####", "**** **** **** ####", "XXXX-XXXX-####", "#####"),
+            *(
+                "1-###-##-####",
+                "### ### ###",
+                "##.##.##.##.##",
+                "######-##-####",
+                "00###########",
+                "######-#",
+                "######-@",
+            ),
+            *(
+                "##-###########",
+                "@@##########",
+                "@@ ## #### #### ####",
+                "**** **** **** ####",
+                "XXXX-XXXX-####",
+                "#####",
+            ),
         )
     )
     return "".join(_fill(dice, char) for char in form)
@@ -254,7 +273,9 @@ def _tiny(dice: Dice, wanted: int) -> str:
     if kind == 3:
         return "".join(dice.pick(ASCII) for _ in range(wanted))
     if kind == 4:
-        return dice.pick(("RM", "SR", "x", "X", "1 x", "%", "6%", "No", "NO", "Qty", "T", "-", ":", "@", "*", "#", "$", "&", "kg"))
+        return dice.pick(
+            ("RM", "SR", "x", "X", "1 x", "%", "6%", "No", "NO", "Qty", "T", "-", ":", "@", "*", "#", "$", "&", "kg")
+        )
     return _shout(dice, word(dice)[:wanted])
 
 

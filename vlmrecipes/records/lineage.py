@@ -1,0 +1,77 @@
+"""The chain from a run's numbers back to its data, code and machine, as a report shows it."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping
+from typing import Any
+
+from vlmrecipes.records import formats
+from vlmrecipes.records.view import Pair, Table
+
+
+def tables(record: Mapping[str, Any]) -> list[Table]:
+    """Return the chain of hashes from the data to the seal, and the machine."""
+    recipe, model, plan = (record.get(key) or {} for key in ("recipe", "model", "plan"))
+    snapshots = [
+        (f"{part.get('role')} {part.get('snapshot')}", part.get("fingerprint")) for part in record.get("data") or []
+    ]
+    resumed = (record.get("train") or {}).get("resumed_from")
+    chain = [
+        *snapshots,
+        ("recipe as resolved", recipe.get("fingerprint")),
+        ("recipe file", recipe.get("source_sha256")),
+        ("plan", plan.get("fingerprint")),
+        ("model", " ".join(str(model[key]) for key in ("id", "revision") if model.get(key))),
+        ("precision", ", ".join(str(model[key]) for key in ("dtype", "attention") if model.get(key))),
+        ("resumed from", formats.setting(resumed) if resumed else None),
+        ("seal", record.get("seal") or "not sealed"),
+    ]
+    found = [
+        Table("Chain", tuple((key, str(value)) for key, value in chain if value)),
+        Table("Model files (SHA-256)", tuple((model.get("files") or {}).items())),
+        Table("LoRA modules", tuple((str(i), str(name)) for i, name in enumerate(model.get("lora_modules") or [], 1))),
+        Table("Environment", tuple(_environment(record.get("environment") or {}))),
+        Table("Packages", tuple(((record.get("environment") or {}).get("packages") or {}).items())),
+        Table("Outputs (SHA-256)", tuple((str(part["path"]), _output(part)) for part in record.get("outputs") or [])),
+    ]
+    return [table for table in found if table.rows]
+
+
+def _output(part: Mapping[str, Any]) -> str:
+    return f"{part.get('sha256')} · {formats.size(part.get('bytes'))}"
+
+
+def _environment(found: Mapping[str, Any]) -> list[Pair]:
+    cpu, git = found.get("cpu") or {}, found.get("git") or {}
+    dirty = " with local changes" if git.get("dirty") else ""
+    pairs = [
+        ("python", found.get("python")),
+        ("platform", found.get("platform")),
+        ("processor", f"{cpu.get('name')} {formats.TIMES} {cpu.get('count')}" if cpu else None),
+        ("memory", formats.size(found.get("memory_bytes"))),
+        *(("accelerator", _accelerator(each)) for each in found.get("accelerators") or []),
+        ("code", f"{git.get('commit')}{dirty}" if git else None),
+        ("remote", git.get("remote")),
+        *((found.get("variables") or {}).items()),
+    ]
+    return [(key, str(value)) for key, value in pairs if value]
+
+
+def _accelerator(each: Mapping[str, Any]) -> str:
+    return f"{each.get('name')}, driver {each.get('driver')}, {formats.size(each.get('memory_bytes'))}"
+
+
+def reproduce(record: Mapping[str, Any]) -> str:
+    """Return the command line as it was given, with the snapshots it stood for pinned; empty when none was recorded."""
+    words = [str(word) for word in record.get("command") or []]
+    given = {word.removeprefix("--data=").partition("=")[0] for word in words if "=" in word}
+    roles: dict[str, list[str]] = {}
+    for part in record.get("data") or []:
+        roles.setdefault(str(part.get("role")), []).append(str(part.get("snapshot")))
+    train = roles.get("train")
+    for role, snapshots in roles.items():
+        # A mixture is pinned in its recipe, and the eval side of the training snapshot needs no pin of its own.
+        if len(snapshots) == 1 and role not in given and (role == "train" or snapshots != train):
+            words += ["--data", f"{role}={snapshots[0]}"] if words else []
+    return shlex.join(words)

@@ -1,0 +1,75 @@
+"""What a training says while it runs: progress on standard error and `metrics.jsonl`."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from vlmrecipes.errors import RunError
+from vlmrecipes.progress import Advance
+
+
+@dataclass(slots=True)
+class MetricsLog:
+    """`metrics.jsonl`: a JSON object for every logged step, in order of steps also after an interruption."""
+
+    path: Path
+    _start: float = field(default_factory=time.monotonic)
+
+    def rewind(self, step: int) -> None:
+        """Drop what was logged after `step`, and a line cut by an interruption; 0 drops everything."""
+        kept = [entry for entry in self.entries() if entry["step"] <= step]
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        aside = self.path.with_suffix(".part")
+        aside.write_text("".join(json.dumps(entry) + "\n" for entry in kept), "utf-8")
+        aside.replace(self.path)
+        self._start = time.monotonic() - (kept[-1]["seconds"] if kept else 0.0)
+
+    def add(self, step: int, logs: dict[str, float]) -> None:
+        """Append the figures of a step; `seconds` counts training time, that of interrupted processes included."""
+        names = ("epoch", "loss", "learning_rate", "grad_norm")
+        seconds = round(time.monotonic() - self._start, 3)
+        entry = {"step": step} | {name: logs[name] for name in names if name in logs} | {"seconds": seconds}
+        with self.path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(entry) + "\n")
+
+    def entries(self) -> list[dict[str, Any]]:
+        """Return the logged steps that can be read."""
+        lines = self.path.read_text("utf-8").splitlines() if self.path.exists() else []
+        return [entry for line in lines if (entry := _entry(line)) is not None]
+
+
+def _entry(line: str) -> dict[str, Any] | None:
+    try:
+        entry = json.loads(line)
+    except ValueError:
+        return None
+    return entry if isinstance(entry, dict) and "step" in entry else None
+
+
+def callbacks(log: MetricsLog, advance: Advance) -> list[Any]:
+    """Return transformers' callbacks that keep `log` and report steps to `advance`."""
+    from transformers import TrainerCallback
+
+    class Report(TrainerCallback):  # type: ignore[misc] # transformers is untyped here
+        """Passes on what the trainer tells."""
+
+        def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:  # noqa: ARG002
+            advance(1)
+
+        def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float], **_: Any) -> None:  # noqa: ARG002
+            if "loss" in logs:
+                log.add(state.global_step, logs)
+                advance(0, f"loss {logs['loss']:.3f}")
+                _check(state.global_step, logs["loss"])
+
+    return [Report()]
+
+
+def _check(step: int, loss: float) -> None:
+    if not math.isfinite(loss):
+        raise RunError(f"the loss is {loss} at step {step}: lower train.learning_rate, or raise train.warmup_steps")

@@ -1,0 +1,66 @@
+"""TRL's SFTTrainer without what costs time at every step and is not used here.
+
+Left out: token accuracy, entropy and token counts (three waits for the GPU a step), counting of floating point operations,
+and the model card that is rendered at every checkpoint. The loss and its gradients are TRL's own.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from vlmrecipes.train.checkpoints import aside, forget
+
+
+@cache
+def trainer_class() -> Any:
+    """Return the class; its constructor takes `order`, a sampler, besides what SFTTrainer takes."""
+    from transformers import Trainer
+    from trl import SFTTrainer
+
+    class LeanTrainer(SFTTrainer):  # type: ignore[misc] # trl is untyped here
+        """Shows rows in our order, computes the loss and nothing else."""
+
+        def __init__(self, *args: Any, order: Any, **kwargs: Any) -> None:
+            super().__init__(*args, **kwargs)
+            self.order = order
+            self.rows_seen = 0
+            self._aside = ""
+
+        def _get_train_sampler(self, train_dataset: Any = None) -> Any:  # noqa: ARG002
+            return self.order
+
+        def compute_loss(
+            self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
+        ) -> Any:
+            self.rows_seen += len(inputs["input_ids"])
+            inputs["use_cache"] = False
+            if self.aux_loss_enabled:
+                inputs["output_router_logits"] = True
+            return Trainer.compute_loss(self, model, inputs, return_outputs, num_items_in_batch)
+
+        def floating_point_ops(self, inputs: Any) -> int:  # noqa: ARG002
+            return 0
+
+        def create_model_card(self, *args: Any, **kwargs: Any) -> None:
+            pass
+
+        def _get_output_dir(self, trial: Any) -> str:
+            return self._aside or str(super()._get_output_dir(trial))
+
+        def _save_checkpoint(self, model: Any, trial: Any) -> None:
+            folder = Path(self.args.output_dir)
+            with aside(folder / f"checkpoint-{self.state.global_step}") as temporary:
+                self._aside = str(temporary.parent)
+                try:
+                    super()._save_checkpoint(model, trial)
+                finally:
+                    self._aside = ""
+            forget(folder)
+
+        def load_weights(self, checkpoint: Path) -> None:
+            """Take the weights of a checkpoint, where nothing is left to train."""
+            self._load_from_checkpoint(str(checkpoint))
+
+    return LeanTrainer

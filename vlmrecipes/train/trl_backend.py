@@ -1,0 +1,230 @@
+"""Plain TRL and peft: the backend that runs everywhere, CPU included."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from vlmrecipes.errors import RunError
+from vlmrecipes.models.turns import Row
+from vlmrecipes.progress import track
+from vlmrecipes.recipe import Lora, Train
+from vlmrecipes.train.backend import TrainResult
+from vlmrecipes.train.callbacks import MetricsLog, callbacks
+from vlmrecipes.train.checkpoints import aside, newest
+from vlmrecipes.train.collate import Collator
+from vlmrecipes.train.lora import Targets, choose, compressed, linear_layers
+from vlmrecipes.train.order import Order
+from vlmrecipes.train.rows import Reader, dataset
+from vlmrecipes.train.trainer import trainer_class
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+PREFETCH = 4
+"""Batches that every loader process prepares ahead."""
+LARGE_VOCABULARY = 16_384
+"""From here on logits are made for the learned tokens only, in pieces; below, all at once is faster."""
+AMPERE = 8
+"""First major version of CUDA's compute capability that has bfloat16 and TF32."""
+
+
+def train(  # noqa: PLR0913
+    *,
+    model: Any,
+    processor: Any,
+    rows: Sequence[Row],
+    lengths: NDArray[np.int32],
+    readers: Sequence[Reader],
+    settings: Train,
+    lora: Lora | None,
+    steps: int,
+    run: Path,
+    resume: bool = False,
+    base: str = "",
+) -> TrainResult:
+    """Train with TRL's SFTTrainer; see `Backend`. Leaves `run/adapter`, or `run/model` when `lora` is None."""
+    import torch
+    from transformers import set_seed
+
+    set_seed(settings.seed)
+    start = newest(run / "checkpoints") if resume else None
+    log = MetricsLog(run / "metrics.jsonl")
+    log.rewind(start[1] if start else 0)
+    targets = None if lora is None else _targets(model, lora)
+    with track("train", steps) as advance:
+        advance(start[1] if start else 0)
+        trainer = trainer_class()(
+            model=model,
+            args=arguments(model, settings, steps, run / "checkpoints"),
+            data_collator=Collator(processor, settings.responses_only, _pixels(model)),
+            train_dataset=dataset(rows, readers, run / "rows.arrow"),
+            processing_class=processor,
+            peft_config=None if lora is None or targets is None else _lora_config(lora, targets),
+            callbacks=callbacks(log, advance),
+            order=Order(lengths, settings.batch_size, settings.seed, by_length=settings.group_by_length),
+        )
+        _no_printing(trainer)
+        began = time.monotonic()
+        try:
+            _fit(trainer, start, steps)
+        except torch.OutOfMemoryError as error:
+            raise RunError(
+                f"out of GPU memory with train.batch_size = {settings.batch_size}: lower it and raise "
+                "train.gradient_accumulation, or set train.gradient_checkpointing = true"
+            ) from error
+        seconds = time.monotonic() - began
+    path = _save(trainer, processor, run, base, lora is not None)
+    losses = [entry["loss"] for entry in log.entries() if "loss" in entry]
+    return TrainResult(
+        steps=trainer.state.global_step or steps,
+        seconds=seconds,
+        samples_seen=trainer.rows_seen,
+        loss_first=losses[0],
+        loss_last=losses[-1],
+        lora_modules=() if targets is None else compressed((*targets.adapted, *targets.whole)),
+        path=path,
+        **_weights(trainer.model),
+    )
+
+
+def _fit(trainer: Any, start: tuple[Path, int] | None, steps: int) -> None:
+    """Train on from `start`; where it already stands at the last step, only its weights are loaded."""
+    if start and start[1] >= steps:
+        trainer.load_weights(start[0])
+    else:
+        trainer.train(resume_from_checkpoint=str(start[0]) if start else None)
+
+
+def arguments(model: Any, settings: Train, steps: int, checkpoints: Path) -> Any:
+    """Return TRL's SFTConfig for these settings on the device where the model is."""
+    from trl import SFTConfig
+
+    vocabulary = model.config.get_text_config().vocab_size
+    return SFTConfig(
+        output_dir=str(checkpoints),
+        max_steps=steps,
+        max_length=None,
+        dataset_kwargs={"skip_prepare_dataset": True},
+        remove_unused_columns=False,
+        loss_type="chunked_nll" if vocabulary >= LARGE_VOCABULARY else "nll",
+        per_device_train_batch_size=settings.batch_size,
+        gradient_accumulation_steps=settings.gradient_accumulation,
+        max_grad_norm=settings.max_grad_norm,
+        seed=settings.seed,
+        data_seed=settings.seed,
+        gradient_checkpointing=settings.gradient_checkpointing,
+        gradient_checkpointing_kwargs={"use_reentrant": False},
+        logging_steps=settings.logging_steps,
+        logging_first_step=True,
+        logging_nan_inf_filter=False,
+        save_strategy="steps",
+        save_steps=settings.save_steps,
+        save_total_limit=None,
+        report_to="none",
+        disable_tqdm=True,
+        **_optimizer(settings, _on_gpu(model)),
+        **_precision(model),
+        **_loader(settings.workers, on_gpu=_on_gpu(model)),
+    )
+
+
+def _optimizer(settings: Train, on_gpu: bool) -> dict[str, Any]:
+    fused = on_gpu and settings.optimizer == "adamw_torch"
+    least = {"min_lr_rate": 0.1} if settings.scheduler == "cosine_with_min_lr" else {}
+    return {
+        "optim": "adamw_torch_fused" if fused else settings.optimizer,
+        "learning_rate": settings.learning_rate,
+        "weight_decay": settings.weight_decay,
+        "lr_scheduler_type": settings.scheduler,
+        "lr_scheduler_kwargs": least,
+        "warmup_steps": settings.warmup_steps,
+    }
+
+
+def _precision(model: Any) -> dict[str, Any]:
+    """Return how numbers are computed: mixed with 16 bits on a GPU, 32 bits elsewhere."""
+    import torch
+
+    if not _on_gpu(model):
+        return {"use_cpu": True, "bf16": False, "fp16": False}
+    modern = torch.cuda.get_device_capability(model.device)[0] >= AMPERE
+    return {"bf16": modern, "fp16": not modern, "tf32": modern}
+
+
+def _loader(workers: int, *, on_gpu: bool) -> dict[str, Any]:
+    """Return the settings of the data loader. Processes are spawned: the store must not be used across a fork."""
+    pinned = {"dataloader_pin_memory": on_gpu, "accelerator_config": {"non_blocking": on_gpu}}
+    if workers == 0:
+        return {"dataloader_num_workers": 0, **pinned}
+    return {
+        "dataloader_num_workers": workers,
+        "dataloader_multiprocessing_context": "spawn",
+        "dataloader_persistent_workers": True,
+        "dataloader_prefetch_factor": PREFETCH,
+        **pinned,
+    }
+
+
+def _on_gpu(model: Any) -> bool:
+    return bool(model.device.type == "cuda")
+
+
+def _pixels(model: Any) -> str:
+    """Return the type that pixels travel in: half the bytes where the model computes in 16 bits anyway."""
+    return "bfloat16" if _precision(model)["bf16"] else ""
+
+
+def _targets(model: Any, lora: Lora) -> Targets:
+    return choose(
+        linear_layers(model),
+        vision=lora.vision,
+        language=lora.language,
+        attention=lora.attention,
+        mlp=lora.mlp,
+        projector=lora.projector,
+    )
+
+
+def _lora_config(lora: Lora, targets: Targets) -> Any:
+    from peft import LoraConfig
+
+    return LoraConfig(
+        r=lora.r,
+        lora_alpha=lora.alpha,
+        lora_dropout=lora.dropout,
+        use_rslora=lora.rslora,
+        target_modules=targets.pattern,
+        modules_to_save=list(targets.whole) or None,
+        bias="none",
+        task_type="CAUSAL_LM",
+    )
+
+
+def _no_printing(trainer: Any) -> None:
+    """Take out the callback that prints to standard output, which belongs to the verb's own answer."""
+    from transformers import PrinterCallback
+
+    trainer.remove_callback(PrinterCallback)
+
+
+def _save(trainer: Any, processor: Any, run: Path, base: str, adapter: bool) -> Path:
+    """Write what was trained, with the processor, and return its folder."""
+    path = run / ("adapter" if adapter else "model")
+    if adapter and base:
+        trainer.model.peft_config["default"].base_model_name_or_path = base
+    # peft would otherwise look the base model up, on the network too, to see whether words were added to it
+    options = {"save_embedding_layers": False} if adapter else {}
+    with aside(path) as temporary:
+        trainer.model.save_pretrained(temporary, **options)
+        processor.save_pretrained(temporary)
+        (temporary / "README.md").unlink(missing_ok=True)  # peft's empty form
+    return path
+
+
+def _weights(model: Any) -> dict[str, int]:
+    counted = [(getattr(weight, "ds_numel", weight.numel()), weight.requires_grad) for weight in model.parameters()]
+    return {"trainable": sum(n for n, trained in counted if trained), "total": sum(n for n, _ in counted)}

@@ -34,17 +34,6 @@ def _check_recipe(data: dict[str, Any], path: Path) -> None:
         raise InputError(problems)
 
 
-def metric_problems(names: tuple[str, ...], file: str) -> list[Problem]:
-    """Return a problem for each metric name that is not known."""
-    from vlmrecipes.evaluate.metrics import resolve
-
-    problems = []
-    for number, name in enumerate(names):
-        try:
-            resolve(name)
-        except ValueError as error:
-            problems.append(Problem(file, f"eval.metrics[{number}]", str(error)))
-    return problems
 
 
 def json_schema(kind: str) -> dict[str, Any]:

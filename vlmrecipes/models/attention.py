@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
+from math import isclose
 from typing import Any
 
 NAME = "vlmrecipes_flash_varlen"
@@ -25,6 +26,7 @@ def use_varlen(model: Any) -> bool:
 
     It is set on the live configuration only, past transformers' check for an installed flash-attn, and never saved:
     `config.json` does not hold the attention implementation. The language model keeps its own.
+    A second model made from the very same config object would meet that check; one made from a copy would not.
     """
     from transformers import AttentionInterface
 
@@ -58,18 +60,19 @@ def attend(  # noqa: PLR0913
     import torch
 
     rows = [tensor[0].transpose(0, 1) for tensor in (query, key, value)]
-    if query.is_cuda and query.dtype in (torch.bfloat16, torch.float16) and not dropout:
-        return _flash(rows, cu_seq_lens_q, max_length_q, scaling)[None], None
+    usual = not dropout and (scaling is None or isclose(scaling, query.shape[-1] ** -0.5))
+    if usual and query.is_cuda and query.dtype in (torch.bfloat16, torch.float16):
+        return _flash(rows, cu_seq_lens_q, max_length_q)[None], None
     lengths = tuple((cu_seq_lens_q[1:] - cu_seq_lens_q[:-1]).tolist())
     return _grouped(rows, _layout(lengths, query.device), scaling, dropout)[None], None
 
 
-def _flash(rows: list[Any], bounds: Any, longest: int, scaling: float | None) -> Any:
-    """Run the GPU kernel on query, key and value, each (T, H, D); returns the same shape."""
+def _flash(rows: list[Any], bounds: Any, longest: int) -> Any:
+    """Run the GPU kernel, which scales by D ** -0.5, on query, key and value, each (T, H, D); returns that shape."""
     from torch.nn.attention.varlen import varlen_attn
 
     query, key, value = rows
-    return varlen_attn(query, key, value, bounds, bounds, longest, longest, scale=scaling)
+    return varlen_attn(query, key, value, bounds, bounds, longest, longest)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,109 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from tiny import MemoryReader, lines, model, png, processor, sample, user
+
+from vlmrecipes.evaluate.generate import as_json, end_tokens, generate
+
+pytestmark = pytest.mark.filterwarnings("ignore:.*is not writable.*:UserWarning")
+
+
+def samples(reader: MemoryReader) -> list[Any]:
+    """Samples of every kind: lines of several lengths, two images, none."""
+    two = sample(90, [user("Compare.", 2)], "x", [reader.add(png(50, 32, 1)), reader.add(png(70, 40, 2))])
+    none = sample(91, [user("Two and two?", 0)], "4", [])
+    return [*lines(reader, 5), two, none]
+
+
+def answer(reader: MemoryReader, given: list[Any], network: Any, **options: Any) -> Any:
+    settings = {"batch_size": 3, "max_new_tokens": 6} | options
+    return generate(network, processor(), given, reader, **settings)
+
+
+def test_every_sample_is_answered_in_order() -> None:
+    reader = MemoryReader()
+    given, seen = samples(reader), []
+    found, stats = answer(reader, given, model(), on_progress=seen.append)
+    assert [one.id for one in found] == [one.id for one in given]
+    assert all(one.text is not None and not one.error for one in found)
+    assert sum(seen) == len(given)
+    assert as_json(stats)["batch_agreement"] == stats.batch_agreement == 1.0
+    assert (stats.batch_size, stats.failed) == (3, 0)
+
+
+def test_batches_answer_as_single_rows_do() -> None:
+    reader = MemoryReader()
+    given = samples(reader)
+    together, _ = answer(reader, given, model(), batch_size=7)
+    alone, _ = answer(reader, given, model(), batch_size=1)
+    assert together == alone
+
+
+def test_a_bad_image_fails_alone() -> None:
+    reader = MemoryReader()
+    given = samples(reader)
+    reader.images[given[1].images[0]] = b"not an image"
+    del reader.images[given[3].images[0]]
+    found, stats = answer(reader, given, model())
+    assert [one.text is None for one in found] == [False, True, False, True, False, False, False]
+    assert "UnidentifiedImageError" in found[1].error
+    assert "KeyError" in found[3].error
+    assert stats.failed == 2
+
+
+def test_out_of_memory_halves_the_batch(monkeypatch: pytest.MonkeyPatch) -> None:
+    reader, network = MemoryReader(), model()
+    given, whole = samples(reader), network.generate
+
+    def small_memory(**inputs: Any) -> Any:
+        if len(inputs["input_ids"]) > 2:
+            raise torch.OutOfMemoryError
+        return whole(**inputs)
+
+    monkeypatch.setattr(network, "generate", small_memory)
+    found, stats = answer(reader, given, network, batch_size=6)
+    assert all(one.text is not None for one in found)
+    assert stats.batch_size == 1 or stats.batch_size == 2
+
+
+def test_stops_at_the_end_of_the_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    reader, network = MemoryReader(), model()
+    end = processor().tokenizer.eos_token_id
+
+    def says_hi(**inputs: Any) -> Any:
+        said = torch.tensor([[104, 105, end, 256, 256, 256], [104] * 6])[: len(inputs["input_ids"])]
+        return torch.cat([inputs["input_ids"], said], dim=1)
+
+    monkeypatch.setattr(network, "generate", says_hi)
+    (first, second), stats = answer(reader, lines(reader, 2), network, batch_size=2, probe=False)
+    ended, cut = sorted((first, second), key=lambda one: one.tokens)
+    assert (ended.text, ended.tokens, ended.truncated) == ("hi", 3, False)
+    assert (cut.text, cut.tokens, cut.truncated) == ("hhhhhh", 6, True)
+    assert stats.batch_agreement is None
+    assert stats.truncated == 1
+
+
+def test_settings_of_the_model_do_not_slip_in() -> None:
+    reader, network = MemoryReader(), model()
+    network.generation_config.do_sample = True
+    network.generation_config.temperature = 5.0
+    first, _ = answer(reader, samples(reader), network, probe=False)
+    second, _ = answer(reader, samples(reader), network, probe=False)
+    assert first == second
+
+
+def test_end_tokens_are_of_tokenizer_and_model() -> None:
+    network = model()
+    network.generation_config.eos_token_id = [256, 258]
+    assert end_tokens(network, processor()) == [256, 258]
+    network.generation_config.eos_token_id = None
+    assert end_tokens(network, processor()) == [258]
+
+
+def test_nothing_to_answer() -> None:
+    found, stats = answer(MemoryReader(), [], model())
+    assert found == []
+    assert stats.batch_agreement is None

@@ -1,0 +1,178 @@
+"""The part of a run that needs torch, in a process of its own: score the base model, train, score the result.
+
+    python -m vlmrecipes.job RUN_FOLDER
+
+Stages leave a file each (`base.json`, `trained.json`, `tuned.json`), written in one step; a stage whose file is there is
+not done again, which is what `run --resume` stands on. The process ends when the one that started it does: it reads
+standard input, and the end of that pipe is the sign.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sys
+import threading
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from vlmrecipes.data.snapshot import Snapshot, open_snapshot
+from vlmrecipes.errors import VlmRecipesError
+from vlmrecipes.plan import Plan, chosen, read_plan, training_rows
+from vlmrecipes.progress import track
+from vlmrecipes.records import atomic
+
+FAILURE = "failure.txt"
+
+
+def main(folder: Path) -> int:
+    """Do what is left of the run in `folder`. Returns the exit code; the reason of a failure lies in `failure.txt`."""
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    try:
+        _Job(folder).work()
+    except VlmRecipesError as error:
+        atomic.write_bytes(folder / FAILURE, str(error).encode())
+        return 1
+    except Exception as error:
+        atomic.write_bytes(folder / FAILURE, f"{type(error).__name__}: {error}".encode())
+        raise
+    return 0
+
+
+def _end_with_parent() -> None:
+    sys.stdin.buffer.read()
+    os._exit(1)
+
+
+class _Job:
+    """One run's stages, with the model and the snapshots they share."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.plan: Plan = read_plan(folder / "plan.json")
+        self.recipe = self.plan.recipe
+        self._snapshots: dict[str, Snapshot] = {}
+        self._model: Any = None
+        self._processor: Any = None
+
+    def work(self) -> None:
+        """Do the stages that have left no file."""
+        if self.plan.trains:
+            if self.recipe.eval.baseline:
+                self._stage("base", self._predict)
+            self._stage("trained", self._train)
+        self._stage("tuned", self._predict_tuned)
+
+    def _stage(self, name: str, work: Any) -> None:
+        path = self.folder / f"{name}.json"
+        if not path.exists():
+            atomic.write_bytes(path, json.dumps(work(name), ensure_ascii=False).encode())
+
+    def _snapshot(self, name: str) -> Snapshot:
+        if name not in self._snapshots:
+            self._snapshots[name] = open_snapshot(self.plan.store, name)
+        return self._snapshots[name]
+
+    def _base(self) -> tuple[Any, Any]:
+        """Return the base model and its processor; loaded once, and again after training has changed it."""
+        from vlmrecipes.models.load import device, load_model, load_processor
+
+        if self._model is None:
+            model, trust = self.recipe.model, self.recipe.model.trust_remote_code
+            self._processor = load_processor(self.plan.model, trust_remote_code=trust)
+            self._model = load_model(
+                self.plan.model,
+                init=model.init,
+                load_in=model.load_in,
+                device=device(),
+                seed=self.recipe.train.seed,
+                trust_remote_code=trust,
+            )
+        return self._model, self._processor
+
+    def _train(self, name: str) -> dict[str, Any]:  # noqa: ARG002 - a stage is told its name
+        from vlmrecipes.train.backend import backend
+
+        model, processor = self._base()
+        names = self.plan.train_names()
+        rows, lengths = training_rows(self.plan, processor, [self._snapshot(part) for part in names])
+        about = {"dtype": str(model.dtype).removeprefix("torch."), "attention": attention_of(model)}
+        result = backend(self.recipe.train.backend)(
+            model=model,
+            processor=processor,
+            rows=rows,
+            lengths=lengths,
+            readers=[self._snapshot(part).reader() for part in names],
+            settings=self.recipe.train,
+            lora=self.recipe.lora,
+            steps=self.plan.steps,
+            run=self.folder,
+            resume=True,
+            base=self.plan.model.id,
+        )
+        self._model = None
+        shutil.rmtree(self.folder / "checkpoints", ignore_errors=True)
+        (self.folder / "rows.arrow").unlink(missing_ok=True)
+        told = asdict(result) | about
+        told["path"] = result.path.name
+        told["parameters"] = {"total": told.pop("total"), "trainable": told.pop("trainable")}
+        return told
+
+    def _predict(self, name: str) -> dict[str, Any]:
+        return self._generated(name, *self._base())
+
+    def _predict_tuned(self, name: str) -> dict[str, Any]:
+        tuned = Path(self.plan.tuned) if self.plan.tuned else self._trained()
+        return self._generated(name, *self._tuned(tuned)) if tuned else self._predict(name)
+
+    def _trained(self) -> Path | None:
+        return next((self.folder / part for part in ("adapter", "model") if (self.folder / part).is_dir()), None)
+
+    def _tuned(self, folder: Path) -> tuple[Any, Any]:
+        """Return the model with its adapter, or the whole model that was trained, as anyone would load it from disk."""
+        from vlmrecipes.models.catalog import resolve
+        from vlmrecipes.models.load import device, load_adapter, load_model, load_processor
+
+        if (folder / "adapter_config.json").exists():
+            model, processor = self._base()
+            return load_adapter(model, folder), processor
+        ref = resolve(str(folder))
+        load_in = self.recipe.model.load_in
+        return load_model(ref, load_in=load_in, device=device()), load_processor(ref)
+
+    def _generated(self, name: str, model: Any, processor: Any) -> dict[str, Any]:
+        from vlmrecipes.evaluate.generate import generate
+
+        made, stats = [], []
+        for part in self.plan.eval_names():
+            snapshot = self._snapshot(part)
+            samples = chosen(snapshot.samples("eval"), self.recipe.eval.limit)
+            with track(f"score {name} on {part}", len(samples)) as advance:
+                result = generate(
+                    model,
+                    processor,
+                    samples,
+                    snapshot.reader(),
+                    batch_size=self.recipe.eval.batch_size,
+                    max_new_tokens=self.plan.max_new_tokens,
+                    on_progress=advance,
+                )
+            made += [asdict(prediction) for prediction in result.predictions]
+            stats.append(asdict(result.stats) | {"snapshot": part})
+        return {"predictions": made, "stats": stats[0] if len(stats) == 1 else {"parts": stats}}
+
+
+def attention_of(model: Any) -> str:
+    """Return the names of the attention implementations of the model's parts."""
+    config = model.config
+    parts = {
+        name: getattr(getattr(config, name, None), "_attn_implementation", None)
+        for name in ("vision_config", "text_config")
+    }
+    return ", ".join(f"{name.removesuffix('_config')} {value}" for name, value in parts.items() if value)
+
+
+if __name__ == "__main__":
+    sys.exit(main(Path(sys.argv[1])))

@@ -8,7 +8,9 @@ from __future__ import annotations
 from importlib import import_module
 from typing import Any
 
-from vlmrecipes.version import VERSION as __version__
+from vlmrecipes import version
+
+__version__ = version.VERSION
 
 _HOMES = {
     "InputError": "vlmrecipes.errors",

@@ -92,9 +92,7 @@ def _expected(declaration: Declaration) -> int | None:
     return None if None in counts else sum(count or 0 for count in counts)
 
 
-def _batches(
-    sources: list[Opened], gathered: _Gathered, advance: Advance
-) -> Iterator[list[tuple[Candidate, Task]]]:
+def _batches(sources: list[Opened], gathered: _Gathered, advance: Advance) -> Iterator[list[tuple[Candidate, Task]]]:
     """Yield readable rows in batches; count every row, and keep the unreadable ones as drops."""
     for opened in sources:
         rows = opened.rows()
@@ -192,9 +190,7 @@ def _duplicates(gathered: _Gathered, contents: list[str], declared: list[Split |
     return doubles
 
 
-def _sample(
-    candidate: Candidate, images: tuple[str, ...], group: str, side: Split, seen: Counter[str]
-) -> Sample:
+def _sample(candidate: Candidate, images: tuple[str, ...], group: str, side: Split, seen: Counter[str]) -> Sample:
     """Return the sample. Its id comes from what it says; copies that `dedup` was told to keep are told apart by number."""
     identity = [candidate.source, images, candidate.messages, candidate.references, group, candidate.metadata]
     content = sha256(canonical(identity))
@@ -269,9 +265,7 @@ def _tagged(table: Any, tag: str) -> dict[str, Any]:
     return {"name": table.name, "version": version, "tag": tag}
 
 
-def _manifest(
-    declaration: Declaration, gathered: _Gathered, samples: list[Sample], duplicates: int
-) -> dict[str, Any]:
+def _manifest(declaration: Declaration, gathered: _Gathered, samples: list[Sample], duplicates: int) -> dict[str, Any]:
     sides = Counter(sample.split for sample in samples)
     leaks = _leaks(gathered, samples)
     return {

@@ -25,6 +25,8 @@ from vlmrecipes.progress import track
 from vlmrecipes.records import atomic
 
 FAILURE = "failure.txt"
+LENGTHS = "lengths.npy"
+"""Tokens of every training row, from the plan."""
 
 
 def main(folder: Path) -> int:
@@ -92,18 +94,20 @@ class _Job:
             )
         return self._model, self._processor
 
-    def _train(self, name: str) -> dict[str, Any]:  # noqa: ARG002 - a stage is told its name
+    def _train(self, stage: str) -> dict[str, Any]:  # noqa: ARG002 - every stage is told its name
+        import numpy as np
+
         from vlmrecipes.train.backend import backend
 
         model, processor = self._base()
         names = self.plan.train_names()
-        rows, lengths = training_rows(self.plan, processor, [self._snapshot(part) for part in names])
+        rows = training_rows(self.recipe, [self._snapshot(part) for part in names])
         about = {"dtype": str(model.dtype).removeprefix("torch."), "attention": attention_of(model)}
         result = backend(self.recipe.train.backend)(
             model=model,
             processor=processor,
             rows=rows,
-            lengths=lengths,
+            lengths=np.load(self.folder / LENGTHS),
             readers=[self._snapshot(part).reader() for part in names],
             settings=self.recipe.train,
             lora=self.recipe.lora,
@@ -114,7 +118,8 @@ class _Job:
         )
         self._model = None
         shutil.rmtree(self.folder / "checkpoints", ignore_errors=True)
-        (self.folder / "rows.arrow").unlink(missing_ok=True)
+        for name in ("rows.arrow", LENGTHS):
+            (self.folder / name).unlink(missing_ok=True)
         told = asdict(result) | about
         told["path"] = result.path.name
         told["parameters"] = {"total": told.pop("total"), "trainable": told.pop("trainable")}
@@ -150,7 +155,7 @@ class _Job:
             snapshot = self._snapshot(part)
             samples = chosen(snapshot.samples("eval"), self.recipe.eval.limit)
             with track(f"score {name} on {part}", len(samples)) as advance:
-                result = generate(
+                predictions, told = generate(
                     model,
                     processor,
                     samples,
@@ -159,8 +164,8 @@ class _Job:
                     max_new_tokens=self.plan.max_new_tokens,
                     on_progress=advance,
                 )
-            made += [asdict(prediction) for prediction in result.predictions]
-            stats.append(asdict(result.stats) | {"snapshot": part})
+            made += [asdict(prediction) for prediction in predictions]
+            stats.append(asdict(told) | {"snapshot": part})
         return {"predictions": made, "stats": stats[0] if len(stats) == 1 else {"parts": stats}}
 
 

@@ -6,7 +6,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +14,9 @@ from vlmrecipes.data.sample import Sample
 from vlmrecipes.data.snapshot import Snapshot, open_snapshot
 from vlmrecipes.data.store import local
 from vlmrecipes.errors import InputError, Problem, RunError, StoreError, VlmRecipesError
-from vlmrecipes.evaluate.metrics import resolve
+from vlmrecipes.evaluate import metrics
 from vlmrecipes.evaluate.score import Answer, score
+from vlmrecipes.job import FAILURE, LENGTHS
 from vlmrecipes.fingerprint import file_sha256, fingerprint
 from vlmrecipes.plan import Plan, chosen, make_plan, read_plan
 from vlmrecipes.progress import say
@@ -32,13 +33,11 @@ def runs_folder(store: str) -> Path:
     return local(store) / "runs"
 
 
-def planned(
-    file: Path, *, store: str, swaps: Sequence[str] = (), overrides: Sequence[str] = ()
-) -> dict[str, Any]:
+def planned(file: Path, *, store: str, swaps: Sequence[str] = (), overrides: Sequence[str] = ()) -> dict[str, Any]:
     """Return the JSON object of `vlmrecipes plan`; its problems are listed in it. Raises InputError for a broken recipe."""
     recipe = _recipe(file, overrides)
     plan = make_plan(recipe, store=store, file=str(file), snapshots=_swapped(swaps))
-    return plan.summary()
+    return replace(plan, problems=(*plan.problems, *_score_problems(plan, str(file)))).summary()
 
 
 def run_recipe(
@@ -99,20 +98,9 @@ def report(names: Sequence[str], output: Path, *, store: str) -> None:
 
 def _recipe(file: Path, overrides: Sequence[str]) -> Recipe:
     recipe = read_recipe(file, tuple(overrides))
-    if problems := metric_problems(recipe.eval.metrics, str(file)):
+    if problems := metrics.problems(recipe.eval.metrics, str(file)):
         raise InputError(problems)
     return recipe
-
-
-def metric_problems(names: Sequence[str], file: str) -> list[Problem]:
-    """Return a problem for each metric name that is not known."""
-    problems = []
-    for number, name in enumerate(names):
-        try:
-            resolve(name)
-        except ValueError as error:
-            problems.append(Problem(file, f"eval.metrics[{number}]", str(error)))
-    return problems
 
 
 def _swapped(swaps: Sequence[str]) -> dict[str, str]:
@@ -149,13 +137,17 @@ def _model(name: str, store: str) -> tuple[dict[str, str], str]:
 
 
 def _begin(plan: Plan, file: Path, *, kind: record.Kind) -> dict[str, Any]:
-    if plan.problems:
-        raise InputError(plan.problems)
+    import numpy as np
+
+    if problems := [*plan.problems, *_score_problems(plan, str(file))]:
+        raise InputError(problems)
     name = record.new_run_id()
     folder = runs_folder(plan.store) / name
     record.start(folder, run=name, kind=kind, recipe=_recipe_fields(plan.recipe, file), **_plan_fields(plan))
     atomic.write_bytes(folder / "recipe.toml", file.read_bytes())
     atomic.write_bytes(folder / "plan.json", json.dumps(plan.to_json(), indent=2, ensure_ascii=False).encode())
+    if plan.lengths is not None:
+        np.save(folder / LENGTHS, plan.lengths)
     say(f"run {name}")
     return _finish(folder, plan)
 
@@ -210,12 +202,12 @@ def _write_report(folder: Path, store: str) -> None:
 
 def _work(folder: Path) -> None:
     """Run the job in a process of its own. Raises RunError with what it said."""
-    (folder / "failure.txt").unlink(missing_ok=True)
+    (folder / FAILURE).unlink(missing_ok=True)
     command = [sys.executable, "-m", "vlmrecipes.job", str(folder.absolute())]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=sys.stderr) as job:  # noqa: S603 - our own module
         code = job.wait()
     if code:
-        failure = folder / "failure.txt"
+        failure = folder / FAILURE
         why = failure.read_text("utf-8") if failure.exists() else f"its process ended with code {code}"
         failure.unlink(missing_ok=True)
         raise RunError(f"run {folder.name} failed: {why}\ngo on with: vlmrecipes run --resume {folder.name}")
@@ -225,7 +217,7 @@ def _score(folder: Path, plan: Plan) -> None:
     """Score what the job generated; write predictions.parquet and the record's fields."""
     names, by = plan.recipe.eval.metrics, plan.recipe.eval.by
     samples = evaluated(plan)
-    metrics: dict[str, Any] = {}
+    results: dict[str, Any] = {}
     generate: dict[str, Any] = {}
     rows: list[dict[str, Any]] = []
     for model in MODELS:
@@ -233,17 +225,29 @@ def _score(folder: Path, plan: Plan) -> None:
             found = json.loads(stage.read_text("utf-8"))
             said = {item["id"]: item for item in found["predictions"]}
             answers = [_answer(name, sample, said[sample.id]) for name, sample in samples]
-            metrics[model], scores = score(answers, names, by=by, seed=plan.recipe.train.seed)
+            results[model], scores = score(answers, names, by=by, seed=plan.recipe.train.seed)
             generate[model] = found["stats"]
             rows += [
                 _prediction(model, sample, said[sample.id], {name: scores[name][place] for name in names})
                 for place, (_, sample) in enumerate(samples)
             ]
     predictions.write(folder / "predictions.parquet", rows, names)
-    fields = {"metrics": metrics, "generate": generate}
+    fields = {"metrics": results, "generate": generate}
     if (trained := folder / "trained.json").exists():
         fields |= _trained_fields(json.loads(trained.read_text("utf-8")), record.read(folder)["model"])
     record.update(folder, **fields)
+
+
+def _score_problems(plan: Plan, file: str) -> list[Problem]:
+    """Return what speaks against scoring these references, told before anything is trained."""
+    unsaid = {"text": ""}
+    answers = [_answer(name, sample, unsaid) for name, sample in evaluated(plan)]
+    try:
+        if answers:
+            score(answers, plan.recipe.eval.metrics, by=plan.recipe.eval.by, resamples=1)
+    except InputError as error:
+        return [Problem(file, f"eval.{problem.key}".rstrip("."), problem.problem) for problem in error.problems]
+    return []
 
 
 def evaluated(plan: Plan) -> list[tuple[str, Sample]]:

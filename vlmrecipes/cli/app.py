@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from vlmrecipes.cli.output import outcome, problems_json, table
+from vlmrecipes.cli.output import outcome, table
 
 app = typer.Typer(
     name="vlmrecipes",
@@ -29,13 +29,16 @@ StoreUri = Annotated[
 Recipe = Annotated[Path, typer.Argument(metavar="RECIPE", help="A recipes/*.toml file.")]
 Swap = Annotated[
     list[str] | None,
-    typer.Option("--data", metavar="ROLE=NAME@N", help="Use another snapshot: train=receipts@3, eval=…; or NAME@N alone."),
+    typer.Option(
+        "--data", metavar="ROLE=NAME@N", help="Use another snapshot: train=receipts@3, eval=…; or NAME@N alone."
+    ),
 ]
 Settings = Annotated[
     list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change a setting: --set train.steps=30")
 ]
 Trust = Annotated[
-    bool, typer.Option("--trust-remote-code", help="Allow code from the model's repository, if the recipe asks for it too.")
+    bool,
+    typer.Option("--trust-remote-code", help="Allow code from the model's repository, if the recipe asks for it too."),
 ]
 STORE = ".vlmrecipes"
 
@@ -51,8 +54,17 @@ def init(
     with outcome(as_json=as_json) as done:
         files = scaffold(folder)
         names = [str(path) for path in files]
-        done({"files": names}, [*names, "", "next:", f"  cd {folder}", "  vlmrecipes ingest datasets/example.toml",
-                                "  vlmrecipes run recipes/example.toml"])
+        done(
+            {"files": names},
+            [
+                *names,
+                "",
+                "next:",
+                f"  cd {folder}",
+                "  vlmrecipes ingest datasets/example.toml",
+                "  vlmrecipes run recipes/example.toml",
+            ],
+        )
 
 
 @app.command()
@@ -112,7 +124,11 @@ def _ingest_lines(result: dict[str, Any]) -> list[str]:
         f"{result['snapshot']} {state} in {result['seconds']:.1f} s  {result['fingerprint']}",
         f"  rows read {rows['read']} = samples {rows['samples']} + dropped {rows['dropped']} ({drops})",
         f"  images {result['images']}, train {splits['train']}, eval {splits['eval']}",
-        *([f"  warning: {leaks} images stand on both sides; a plan on this snapshot will refuse them"] if leaks else []),
+        *(
+            [f"  warning: {leaks} images stand on both sides; a plan on this snapshot will refuse them"]
+            if leaks
+            else []
+        ),
     ]
 
 
@@ -159,8 +175,10 @@ def plan(
 
 
 @app.command()
-def run(  # noqa: PLR0913 - the verb's options
-    recipe: Annotated[Path | None, typer.Argument(metavar="RECIPE", help="A recipes/*.toml file; not with --resume.")] = None,
+def run(
+    recipe: Annotated[
+        Path | None, typer.Argument(metavar="RECIPE", help="A recipes/*.toml file; not with --resume.")
+    ] = None,
     data: Swap = None,
     settings: Settings = None,
     resume: Annotated[str, typer.Option(metavar="RUN", help="Go on with an interrupted run.")] = "",
@@ -184,7 +202,7 @@ def run(  # noqa: PLR0913 - the verb's options
 
 
 @app.command()
-def evaluate(  # noqa: PLR0913 - the verb's options
+def evaluate(
     recipe: Recipe,
     model: Annotated[str, typer.Option(metavar="ID|RUN", help="A model, or a run whose tuned model is scored.")],
     engine: Annotated[str, typer.Option(help="What generates predictions: hf.")] = "hf",
@@ -200,7 +218,12 @@ def evaluate(  # noqa: PLR0913 - the verb's options
 
     with outcome(as_json=as_json) as done:
         view = evaluate_model(
-            recipe, model, engine=engine, store=store, swaps=data or (), overrides=settings or (),
+            recipe,
+            model,
+            engine=engine,
+            store=store,
+            swaps=data or (),
+            overrides=settings or (),
             trust_remote_code=trust_remote_code,
         )
         done(view, run_lines(view))

@@ -7,7 +7,7 @@ from typing import Any
 
 from vlmrecipes import tables
 from vlmrecipes.cli.output import problems_json
-from vlmrecipes.errors import InputError, Problem
+from vlmrecipes.errors import InputError
 
 
 def check_file(path: Path) -> list[dict[str, str]]:
@@ -27,13 +27,12 @@ def _check_declaration(data: dict[str, Any], path: Path) -> None:
 
 
 def _check_recipe(data: dict[str, Any], path: Path) -> None:
+    from vlmrecipes.evaluate import metrics
     from vlmrecipes.recipe import Recipe
 
     recipe = tables.parse(Recipe, data, str(path))
-    if problems := metric_problems(recipe.eval.metrics, str(path)):
+    if problems := metrics.problems(recipe.eval.metrics, str(path)):
         raise InputError(problems)
-
-
 
 
 def json_schema(kind: str) -> dict[str, Any]:

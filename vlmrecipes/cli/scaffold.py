@@ -50,7 +50,9 @@ def scaffold(folder: Path) -> list[Path]:
     """Write the project into `folder` and return its files. Raises InputError when one of them is there already."""
     texts = {"datasets/example.toml": DECLARATION, "recipes/example.toml": RECIPE}
     pictures = {f"data/images/{number:02}.png": text for number, text in enumerate(_lines())}
-    rows = "".join(json.dumps({"image": name.removeprefix("data/"), "text": text}) + "\n" for name, text in pictures.items())
+    rows = "".join(
+        json.dumps({"image": name.removeprefix("data/"), "text": text}) + "\n" for name, text in pictures.items()
+    )
     texts["data/rows.jsonl"] = rows
     there = [name for name in (*texts, *pictures) if (folder / name).exists()]
     if there:

@@ -7,9 +7,7 @@ from collections.abc import Sequence
 from vlmrecipes.data.sample import Split
 
 
-def exact_duplicates(
-    contents: Sequence[str], declared: Sequence[Split | None], order: Sequence[str]
-) -> dict[int, int]:
+def exact_duplicates(contents: Sequence[str], declared: Sequence[Split | None], order: Sequence[str]) -> dict[int, int]:
     """Return, for each row that repeats another's content, the row that is kept.
 
     Of rows with equal `contents` the one declared for eval is kept before one that is not (a training copy of it would

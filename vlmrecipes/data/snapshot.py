@@ -147,7 +147,9 @@ def open_snapshot(uri: str, name: str) -> Snapshot:
     wanted = there[-1:] if not number else [n for n in there if str(n) == number]
     if not wanted:
         known = ", ".join(manifest["snapshot"] for manifest in list_snapshots(uri)) or "none yet"
-        raise InputError.one(f"no snapshot {name!r} in the store {uri} (there are: {known}); make it with `vlmrecipes ingest`")
+        raise InputError.one(
+            f"no snapshot {name!r} in the store {uri} (there are: {known}); make it with `vlmrecipes ingest`"
+        )
     return Snapshot(uri, read_manifest(uri, dataset, wanted[0]))
 
 

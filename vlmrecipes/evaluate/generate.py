@@ -9,6 +9,7 @@ import io
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -70,7 +71,8 @@ class _Engine:
     processor: Any
     reader: Reader
     batch_size: int
-    max_new_tokens: int
+    ends: list[int]
+    """Ids that end an answer."""
     chat: Chat = field(init=False)
 
     def __post_init__(self) -> None:
@@ -95,13 +97,14 @@ def generate(  # noqa: PLR0913
     one at a time, because padding can change what some models say.
     """
     began = time.monotonic()
-    engine = _Engine(model.eval(), processor, reader, batch_size, max_new_tokens)
+    engine = _Engine(model.eval(), processor, reader, batch_size, end_tokens(model, processor))
     done: dict[int, Prediction] = {}
-    for places, predictions in _batches(engine, samples, _longest_first(engine, samples)):
-        done.update(zip(places, predictions, strict=True))
-        on_progress(len(places))
-    found = [done[place] for place in range(len(samples))]
-    agreement = _agreement(engine, samples, found) if probe else None
+    with _settings(model, _greedy(engine, max_new_tokens)):
+        for places, predictions in _batches(engine, samples, _longest_first(engine, samples)):
+            done.update(zip(places, predictions, strict=True))
+            on_progress(len(places))
+        found = [done[place] for place in range(len(samples))]
+        agreement = _agreement(engine, samples, found) if probe else None
     return found, GenerateStats(
         batch_size=engine.batch_size,
         max_new_tokens=max_new_tokens,
@@ -208,22 +211,38 @@ def _generated(engine: _Engine, inputs: Any) -> Any:
         if value.is_floating_point():
             inputs[key] = value.to(engine.model.dtype)
     with torch.inference_mode():
-        output = engine.model.generate(**inputs, generation_config=_greedy(engine))
+        output = engine.model.generate(**inputs)
     return output[:, inputs["input_ids"].shape[1] :].cpu()
 
 
-def _greedy(engine: _Engine) -> Any:
-    """Return generation settings of our own, so that none of the model's (sampling, penalties) slip in."""
+def _greedy(engine: _Engine, max_new_tokens: int) -> Any:
     from transformers import GenerationConfig
 
     return GenerationConfig(
-        max_new_tokens=engine.max_new_tokens,
+        max_new_tokens=max_new_tokens,
         do_sample=False,
         num_beams=1,
         use_cache=True,
-        eos_token_id=end_tokens(engine.model, engine.processor),
+        eos_token_id=engine.ends,
         pad_token_id=engine.processor.tokenizer.pad_token_id,
     )
+
+
+@contextmanager
+def _settings(model: Any, settings: Any) -> Iterator[None]:
+    """Replace the model's generation settings for a while.
+
+    Given as an argument to `generate`, settings are filled up from the model's own, penalties for repetition included.
+    """
+    owners = [model, model.get_base_model()] if hasattr(model, "get_base_model") else [model]
+    own = [owner.generation_config for owner in owners]
+    try:
+        for owner in owners:
+            owner.generation_config = settings
+        yield
+    finally:
+        for owner, before in zip(owners, own, strict=True):
+            owner.generation_config = before
 
 
 def end_tokens(model: Any, processor: Any) -> list[int]:
@@ -234,10 +253,9 @@ def end_tokens(model: Any, processor: Any) -> list[int]:
 
 
 def _predictions(engine: _Engine, samples: Sequence[Sample], generated: Any) -> list[Prediction]:
-    ends = set(end_tokens(engine.model, engine.processor))
     found = []
     for sample, ids in zip(samples, generated.tolist(), strict=True):
-        stop = next((place for place, number in enumerate(ids) if number in ends), None)
+        stop = next((place for place, number in enumerate(ids) if number in engine.ends), None)
         text = engine.processor.tokenizer.decode(ids[:stop], skip_special_tokens=True)
         tokens = len(ids) if stop is None else stop + 1
         found.append(Prediction(id=sample.id, text=text, tokens=tokens, truncated=stop is None))
@@ -254,7 +272,3 @@ def _agreement(engine: _Engine, samples: Sequence[Sample], found: Sequence[Predi
     alone = [_answers(engine, [samples[place]], lambda place=place: _inputs(engine, [samples[place]])) for place in chosen]  # type: ignore[misc]
     return sum(one[0].text == found[place].text for one, place in zip(alone, chosen, strict=True)) / len(chosen)
 
-
-def as_json(stats: GenerateStats) -> Mapping[str, Any]:
-    """Return the stats as plain JSON values."""
-    return {name: getattr(stats, name) for name in GenerateStats.__slots__}

@@ -13,6 +13,7 @@ from functools import partial
 from types import MappingProxyType
 from typing import Literal
 
+from vlmrecipes.errors import Problem
 from vlmrecipes.evaluate import answers, error_rate, text
 
 References = Sequence[Sequence[str]]
@@ -199,3 +200,14 @@ def resolve(name: str) -> Metric:
     close = difflib.get_close_matches(name.lower(), known(), n=1, cutoff=0.5)
     hint = f"; did you mean {close[0]!r}?" if close else ""
     raise ValueError(f"unknown metric {name!r}{hint} (known: {', '.join(known())})")
+
+
+def problems(names: Sequence[str], file: str) -> list[Problem]:
+    """Return a problem at `eval.metrics` of a recipe `file` for each name that is not known."""
+    found = []
+    for number, name in enumerate(names):
+        try:
+            resolve(name)
+        except ValueError as error:
+            found.append(Problem(file, f"eval.metrics[{number}]", str(error)))
+    return found

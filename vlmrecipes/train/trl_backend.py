@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vlmrecipes.errors import RunError
+from vlmrecipes.models.memory import LARGE_VOCABULARY
+from vlmrecipes.models.parts import compressed
 from vlmrecipes.models.turns import Row
 from vlmrecipes.progress import track
 from vlmrecipes.recipe import Lora, Train
@@ -15,7 +17,7 @@ from vlmrecipes.train.backend import TrainResult
 from vlmrecipes.train.callbacks import MetricsLog, callbacks
 from vlmrecipes.train.checkpoints import aside, newest
 from vlmrecipes.train.collate import Collator
-from vlmrecipes.train.lora import Targets, choose, compressed, linear_layers
+from vlmrecipes.train import lora as adapters
 from vlmrecipes.train.order import Order
 from vlmrecipes.train.rows import Reader, dataset
 from vlmrecipes.train.trainer import trainer_class
@@ -26,8 +28,6 @@ if TYPE_CHECKING:
 
 PREFETCH = 4
 """Batches that every loader process prepares ahead."""
-LARGE_VOCABULARY = 16_384
-"""From here on logits are made for the learned tokens only, in pieces; below, all at once is faster."""
 AMPERE = 8
 """First major version of CUDA's compute capability that has bfloat16 and TF32."""
 
@@ -54,7 +54,7 @@ def train(  # noqa: PLR0913
     start = newest(run / "checkpoints") if resume else None
     log = MetricsLog(run / "metrics.jsonl")
     log.rewind(start[1] if start else 0)
-    targets = None if lora is None else _targets(model, lora)
+    targets = None if lora is None else adapters.targets(model, lora)
     with track("train", steps) as advance:
         advance(start[1] if start else 0)
         trainer = trainer_class()(
@@ -63,7 +63,7 @@ def train(  # noqa: PLR0913
             data_collator=Collator(processor, settings.responses_only, _pixels(model)),
             train_dataset=dataset(rows, readers, run / "rows.arrow"),
             processing_class=processor,
-            peft_config=None if lora is None or targets is None else _lora_config(lora, targets),
+            peft_config=None if lora is None or targets is None else adapters.config(lora, targets),
             callbacks=callbacks(log, advance),
             order=Order(lengths, settings.batch_size, settings.seed, by_length=settings.group_by_length),
         )
@@ -176,32 +176,6 @@ def _on_gpu(model: Any) -> bool:
 def _pixels(model: Any) -> str:
     """Return the type that pixels travel in: half the bytes where the model computes in 16 bits anyway."""
     return "bfloat16" if _precision(model)["bf16"] else ""
-
-
-def _targets(model: Any, lora: Lora) -> Targets:
-    return choose(
-        linear_layers(model),
-        vision=lora.vision,
-        language=lora.language,
-        attention=lora.attention,
-        mlp=lora.mlp,
-        projector=lora.projector,
-    )
-
-
-def _lora_config(lora: Lora, targets: Targets) -> Any:
-    from peft import LoraConfig
-
-    return LoraConfig(
-        r=lora.r,
-        lora_alpha=lora.alpha,
-        lora_dropout=lora.dropout,
-        use_rslora=lora.rslora,
-        target_modules=targets.pattern,
-        modules_to_save=list(targets.whole) or None,
-        bias="none",
-        task_type="CAUSAL_LM",
-    )
 
 
 def _no_printing(trainer: Any) -> None:

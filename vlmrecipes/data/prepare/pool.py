@@ -62,9 +62,7 @@ def prepare_batches(
         yield from _in_order(pool, batches, workers * AHEAD)
 
 
-def _in_order(
-    pool: ProcessPoolExecutor, batches: Iterable[Sequence[Task]], ahead: int
-) -> Iterator[list[Outcome]]:
+def _in_order(pool: ProcessPoolExecutor, batches: Iterable[Sequence[Task]], ahead: int) -> Iterator[list[Outcome]]:
     waiting: deque[Future[list[Outcome]]] = deque()
     for batch in batches:
         waiting.append(pool.submit(_work, batch))

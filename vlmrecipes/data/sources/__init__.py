@@ -112,7 +112,9 @@ def _reader(spec: Source, path: Path, file: Path, key: str) -> Callable[[], Iter
             raise InputError.one(f"{spec.path!r} is not a folder", file=str(file), key=f"{key}.path")
         return lambda: (RawRow(*row) for row in folder.rows(path, spec.pattern))
     if path.is_dir():
-        raise InputError.one(f"{spec.path!r} is a folder; give a file, or type = 'folder'", file=str(file), key=f"{key}.path")
+        raise InputError.one(
+            f"{spec.path!r} is a folder; give a file, or type = 'folder'", file=str(file), key=f"{key}.path"
+        )
     read = {"jsonl": tabular.jsonl_rows, "csv": tabular.csv_rows, "parquet": tabular.parquet_rows}[spec.type]
     return lambda: (RawRow(*row) for row in read(path))
 

@@ -32,7 +32,6 @@ PACKAGES = {
     "FantasqueSans": "fonts-fantasque-sans",
     "FiraCode": "fonts-firacode",
     "Free": "fonts-freefont-ttf",
-    "GNUTypewriter": "fonts-gnutypewriter",
     "Glass": "fonts-glasstty",
     "Go-": "fonts-go",
     "Hack": "fonts-hack",

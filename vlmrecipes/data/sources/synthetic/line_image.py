@@ -13,6 +13,7 @@ from vlmrecipes.data.sources.synthetic.wear import wear
 
 def draw_line(text: str, font: str, dice: Dice, hard: float) -> bytes:
     """Return an RGB JPEG of `text`, 11 to 64 px high and at most 1000 px wide; `hard` from 0 to 1 is how worn it looks."""
+    hard *= dice.pick((0.3, 0.7, 1, 1))
     image = _tinted(wear(typeset(text, font, dice, hard), dice, hard), dice)
     if dice.chance(0.012 * hard):
         _scribble(image, dice)

@@ -27,7 +27,7 @@ _CURRENCIES = ("RM", "RM ", "$", "€", "£", "EUR ", "USD ", "SGD", "CHF ", "S$
 _LABEL_ENDS = (":", ": ", " :", " : ", " ", ".: ", "# ", " - ", "=", " = ", ":", ": ")
 _SYMBOLS = ".,:;!?'\"()[]/\\-_+*=#@%&<>$£€°{}|^~`§"
 _ENDINGS = ("", "", "", "", ".", "!", "?", ",", ":", ";", "!!", "...", " *", "-", "/")
-_BRACKETS = ("()", "()", "()", "[]", "<>", '""', "''", "**", "{}")
+_BRACKETS = ("()", "()", "()", "()", "()", "[]", "<>", '""', "''", "**", "{}")
 
 Maker = Callable[[Dice, int], str]
 
@@ -83,7 +83,7 @@ def _case(dice: Dice, words: list[str]) -> list[str]:
 
 
 def _words(dice: Dice, wanted: int) -> str:
-    source = accented if dice.chance(0.16) else word
+    source = accented if dice.chance(0.3) else word
     words, length = [], 0
     while length < wanted:
         item = source(dice) if dice.chance(0.8) else word(dice)

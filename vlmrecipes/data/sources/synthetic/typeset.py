@@ -53,7 +53,7 @@ class Set:
 
 def typeset(text: str, font: str, dice: Dice, hard: float) -> Image.Image:
     """Return the line's ink, 0 to 255, 11 to 64 px high and at most 1000 px wide."""
-    cap = dice.real(24, 40) if dice.chance(0.06) else dice.bell(7.5, 29)
+    cap = dice.real(24, 40) if dice.chance(0.06) else dice.bell(6.5, 32)
     press = _press(font, cap, dice, hard)
     mask = _crop(_scaled(_spread(text, dice), font, press, cap, dice), dice, hard)
     shrink = min(1.0, MAX_HEIGHT / mask.height, MAX_WIDTH / mask.width)
@@ -119,7 +119,7 @@ def _scaled(text: str, font: str, press: Press, cap: float, dice: Dice) -> Set:
 def _drawn(text: str, path: str, press: Press, dice: Dice) -> tuple[Image.Image, float]:
     """Return the text as the printer puts it, and the height of its baseline."""
     font = fonts.load(path, press.size)
-    tracking = dice.pick((-0.04, 0.06, 0.12, 0.2, 0.3)) * press.size if dice.chance(0.12) else 0.0
+    tracking = dice.pick((-0.04, 0.05, 0.1, 0.15, 0.2)) * press.size if dice.chance(0.12) else 0.0
     left, top, right, bottom = font.getbbox(text, anchor="ls")
     width = int(right - min(0, left) + max(0.0, tracking) * len(text)) + 2 * _OVERHANG
     mask = Image.new("L", (width, int(bottom - top) + 2 * _OVERHANG))
@@ -167,7 +167,7 @@ def _crop(line: Set, dice: Dice, hard: float) -> Image.Image:
     page = Image.new("L", (width, height))
     at = (left - box[0], above - round(top) + rise // 2)
     page.paste(line.mask, at)
-    page = _surround(page, line, at, round(top) + at[1], round(bottom) + at[1], dice, hard)
+    page = _surround(page, line, (left, round(top) + at[1], round(bottom) + at[1]), dice, hard)
     if not (slope or shear):
         return page
     middle_x, middle_y = width / 2, height / 2
@@ -207,10 +207,12 @@ def _askew(dice: Dice, width: int, ink: float, hard: float) -> tuple[float, floa
     return slope, shear
 
 
-def _surround(
-    page: Image.Image, line: Set, at: tuple[int, int], top: int, bottom: int, dice: Dice, hard: float
-) -> Image.Image:
-    """Add what a crop catches of its neighbours: parts of the lines above and below, ruled lines."""
+def _surround(page: Image.Image, line: Set, ink: tuple[int, int, int], dice: Dice, hard: float) -> Image.Image:
+    """Add what a crop catches of its neighbours: parts of the lines above and below, ruled lines.
+
+    `ink` is where the line's own ink begins: left, top, and its bottom.
+    """
+    left, top, bottom = ink
     if dice.chance(0.14 * hard):
         depth = dice.whole(1, max(1, min(top - 1, int(0.22 * line.cap))))
         if top > depth:
@@ -222,7 +224,7 @@ def _surround(
     if dice.chance(0.04 * hard):
         y = min(page.height - 1, bottom + dice.whole(1, 3)) if dice.chance(0.6) else max(0, top - dice.whole(2, 4))
         ImageDraw.Draw(page).line((0, y, page.width, y), dice.whole(120, 255), dice.pick((1, 1, 2)))
-    if dice.chance(0.015 * hard) and at[0] > 2:
+    if dice.chance(0.015 * hard) and left > 2:
         ImageDraw.Draw(page).line((0, 0, 0, page.height), dice.whole(120, 255))
     return page
 

@@ -83,7 +83,7 @@ def _waves(width: int, least: float, dice: Dice) -> Floats:
 
 def _levels(dice: Dice, hard: float) -> tuple[float, float]:
     """Return the brightness of paper and ink."""
-    light = dice.real(225, 255) if not dice.chance(0.3 * hard) else dice.real(140, 228)
+    light = dice.real(228, 255) if not dice.chance(0.2 * hard) else dice.real(145, 230)
     dark = dice.bell(0, 90)
     if dice.chance(0.16 * hard):
         dark = light - dice.real(45, 100)

@@ -122,7 +122,7 @@ ACCENTED = _split(
 _ONSETS = (
     *("b", "c", "d", "f", "g", "h", "j", "k", "l", "m", "n", "p", "r", "s", "t", "v", "w", "z", "y", "qu", "x", "", ""),
     *("bl", "br", "ch", "cl", "cr", "dr", "fl", "fr", "gl", "gr", "kr", "ph", "pl", "pr", "sc", "sh", "sl", "sp", "st"),
-    *("str", "sw", "th", "tr", "wh", "kn", "ng", "mb", "sch"),
+    *("str", "sw", "th", "tr", "wh", "kn", "ng", "mb", "sch", "j", "v", "w", "x", "z", "qu"),
 )
 _NUCLEI = (
     "a",

@@ -1,0 +1,368 @@
+"""A recipe with nothing left to decide, worked out against its data without a GPU; what would go wrong is told before it does."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib.metadata import version as package_version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from vlmrecipes.data.snapshot import Snapshot, open_snapshot
+from vlmrecipes.errors import InputError, Problem
+from vlmrecipes.fingerprint import fingerprint
+from vlmrecipes.models import memory, tokens
+from vlmrecipes.models.catalog import ModelRef, resolve
+from vlmrecipes.models.turns import Row, mixture, rows_of
+from vlmrecipes.recipe import Part, Recipe
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from vlmrecipes.data.sample import Sample
+
+VERSION = 1
+PACKAGES = ("accelerate", "datasets", "peft", "torch", "transformers", "trl")
+"""Packages whose versions decide what a run does."""
+SHOWN = 3
+MARGIN, MOST_NEW = 1.25, 1024
+"""Predictions may be so many times longer than the longest reference, and at most so many tokens."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Use:
+    """A snapshot in a role."""
+
+    snapshot: str
+    fingerprint: str
+    samples: int
+    """On the side that the role uses."""
+    weight: float = 1.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """What `run` will do."""
+
+    recipe: Recipe
+    store: str
+    model: ModelRef
+    train: tuple[Use, ...]
+    eval: tuple[Use, ...]
+    trains: bool
+    """False: only `tuned`, or the model itself, is scored."""
+    tuned: str
+    """Folder of an adapter or of whole weights to score instead of training; empty for the model itself."""
+    steps: int
+    tokens: Mapping[str, int]
+    """`p50`, `p95`, `max` tokens of a training row, `supervised_p50` of its answer; of eval rows when nothing is trained."""
+    max_new_tokens: int
+    memory_bytes: int
+    """Estimate; see `models.memory`."""
+    packages: Mapping[str, str]
+    problems: tuple[Problem, ...] = ()
+    lengths: NDArray[np.int32] | None = field(default=None, compare=False)
+    """Tokens of every training row [N]; kept beside the plan, not in it."""
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 of the intent: recipe, data, model and versions; not of paths and machines."""
+        uses = [[use.snapshot, use.fingerprint, use.weight] for use in (*self.train, *self.eval)]
+        model = [self.model.id, self.model.revision, self.model.files]
+        intent = [
+            self.recipe.model_dump(mode="json"),
+            uses,
+            model,
+            self.steps,
+            self.max_new_tokens,
+            dict(self.packages),
+        ]
+        return fingerprint(intent)
+
+    def train_names(self) -> list[str]:
+        """Return the exact snapshots that are learned."""
+        return [use.snapshot for use in self.train]
+
+    def eval_names(self) -> list[str]:
+        """Return the exact snapshots that are scored."""
+        return [use.snapshot for use in self.eval]
+
+    def roles(self) -> list[tuple[str, str]]:
+        """Return (role, snapshot) pairs."""
+        return [("train", name) for name in self.train_names()] + [("eval", name) for name in self.eval_names()]
+
+    def summary(self) -> dict[str, Any]:
+        """Return the JSON object of `vlmrecipes plan`."""
+        return {
+            "plan": self.fingerprint.removeprefix("sha256:")[:12],
+            "fingerprint": self.fingerprint,
+            "snapshot": (self.train or self.eval)[0].snapshot if self.train or self.eval else None,
+            "samples": sum(use.samples for use in self.train or self.eval),
+            "steps": self.steps,
+            "tokens": dict(self.tokens),
+            "memory_bytes": self.memory_bytes,
+            "problems": [{"file": p.file, "key": p.key, "problem": p.problem} for p in self.problems],
+        }
+
+    def to_json(self) -> dict[str, Any]:
+        """Return all of the plan that `read_plan` needs, as JSON."""
+        return {
+            "version": VERSION,
+            "fingerprint": self.fingerprint,
+            "recipe": self.recipe.model_dump(mode="json"),
+            "store": str(Path(self.store).absolute()),
+            "model": _fields(self.model),
+            "train": [_fields(use) for use in self.train],
+            "eval": [_fields(use) for use in self.eval],
+            "trains": self.trains,
+            "tuned": self.tuned,
+            "steps": self.steps,
+            "tokens": dict(self.tokens),
+            "max_new_tokens": self.max_new_tokens,
+            "memory_bytes": self.memory_bytes,
+            "packages": dict(self.packages),
+        }
+
+
+def _fields(value: Any) -> dict[str, Any]:
+    return {name: getattr(value, name) for name in value.__slots__}
+
+
+def read_plan(path: Path) -> Plan:
+    """Return a plan that `to_json` wrote. Raises InputError when it cannot be read."""
+    try:
+        data = json.loads(path.read_text("utf-8"))
+        known = {key: data[key] for key in ("store", "trains", "tuned", "steps", "tokens", "max_new_tokens")}
+        return Plan(
+            recipe=Recipe.model_validate_json(json.dumps(data["recipe"])),
+            model=ModelRef(**data["model"]),
+            train=tuple(Use(**use) for use in data["train"]),
+            eval=tuple(Use(**use) for use in data["eval"]),
+            memory_bytes=data["memory_bytes"],
+            packages=data["packages"],
+            **known,
+        )
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError.one(f"cannot be read as a plan: {error}", file=str(path)) from None
+
+
+def make_plan(  # noqa: PLR0913
+    recipe: Recipe,
+    *,
+    store: str,
+    file: str,
+    snapshots: Mapping[str, str] | None = None,
+    trains: bool = True,
+    tuned: str = "",
+) -> Plan:
+    """Return the plan of `recipe`, read from `file`. `snapshots` replaces the recipe's by role (`train`, `eval`).
+
+    What would fail later is in `problems`. Raises InputError, with all of it, when snapshots or the model are not there.
+    """
+    recipe = _with_snapshots(recipe, snapshots or {})
+    found, model = _find(recipe, store, file, trains=trains)
+    processor = _processor(model, recipe, file)
+    parts = [(found[part.snapshot], part.weight) for part in recipe.data.parts()] if trains else []
+    evals = [found[name] for name in dict.fromkeys(recipe.data.eval_snapshots())]
+    rows = training_rows(recipe, [snapshot for snapshot, _ in parts])
+    scored = [(s, chosen(s.samples("eval"), recipe.eval.limit)) for s in evals]
+    eval_rows = [row for _, samples in scored for sample in samples for row in list(rows_of(sample))[-1:]]
+    sizes = {
+        key: size for snapshot in {s.name: s for s in found.values()}.values() for key, size in snapshot.sizes().items()
+    }
+    lengths = tokens.count(processor, rows if trains else eval_rows, sizes) if rows or eval_rows else None
+    return Plan(
+        recipe=recipe,
+        store=store,
+        model=model,
+        train=tuple(_use(snapshot, len(snapshot.samples("train")), weight) for snapshot, weight in parts),
+        eval=tuple(_use(snapshot, len(samples)) for snapshot, samples in scored),
+        trains=trains,
+        tuned=tuned,
+        steps=_steps(recipe, len(rows)) if trains else 0,
+        tokens=_spread(lengths),
+        max_new_tokens=recipe.eval.max_new_tokens or _new_tokens(processor, scored),
+        memory_bytes=(need := _memory(recipe, model, lengths, trains=trains)),
+        packages={name: package_version(name) for name in PACKAGES},
+        problems=tuple(
+            Problem(file, key, text)
+            for key, text in (
+                *_recipe_problems(recipe),
+                *_side_problems(rows, eval_rows, trains=trains),
+                *_length_problems(recipe, rows if trains else eval_rows, lengths),
+                *_leak_problems([snapshot for snapshot, _ in parts], scored),
+                *_memory_problems(need),
+            )
+        ),
+        lengths=lengths.total if lengths and trains else None,
+    )
+
+
+def _with_snapshots(recipe: Recipe, swaps: Mapping[str, str]) -> Recipe:
+    if not swaps:
+        return recipe
+    return recipe.model_copy(update={"data": recipe.data.model_copy(update=dict(swaps))})
+
+
+def _find(recipe: Recipe, store: str, file: str, *, trains: bool) -> tuple[dict[str, Snapshot], ModelRef]:
+    """Return the snapshots by the recipe's names for them, and the model. Raises InputError with all that are not there."""
+    found: dict[str, Snapshot] = {}
+    problems: list[Problem] = []
+    wanted = {part.snapshot: "data.train" for part in recipe.data.parts()} if trains else {}
+    wanted |= {name: wanted.get(name, "data.eval") for name in recipe.data.eval_snapshots()}
+    for name, key in wanted.items():
+        try:
+            found[name] = open_snapshot(store, name)
+        except InputError as error:
+            problems += [Problem(file, key, problem.problem) for problem in error.problems]
+    try:
+        weights = recipe.model.init == "weights"
+        model = resolve(recipe.model.id, recipe.model.revision, file=file, weights=weights)
+    except InputError as error:
+        raise InputError([*problems, *error.problems]) from None
+    if problems:
+        raise InputError(problems)
+    return found, model
+
+
+def _processor(model: ModelRef, recipe: Recipe, file: str) -> Any:
+    from vlmrecipes.models.load import load_processor
+
+    try:
+        return load_processor(model, trust_remote_code=recipe.model.trust_remote_code)
+    except (OSError, ValueError) as error:
+        reason = str(error).splitlines()[0]
+        raise InputError.one(
+            f"{model.id}: its processor cannot be loaded: {reason}", file=file, key="model.id"
+        ) from None
+
+
+def training_rows(recipe: Recipe, snapshots: Sequence[Snapshot]) -> list[Row]:
+    """Return the rows of one epoch, in the order that `Plan.lengths` has; `snapshots` are those of `recipe.data.train`."""
+    weights = [part.weight for part in recipe.data.parts()]
+    parts = [
+        ([row for sample in snapshot.samples("train") for row in rows_of(sample, place)], weight)
+        for place, (snapshot, weight) in enumerate(zip(snapshots, weights, strict=False))
+    ]
+    return mixture(parts, recipe.train.seed)
+
+
+def chosen(samples: Sequence[Sample], limit: int | None) -> list[Sample]:
+    """Return the first `limit` samples by id, all without a limit: a choice that row order and time do not change."""
+    return sorted(samples, key=lambda sample: sample.id)[:limit]
+
+
+def _use(snapshot: Snapshot, samples: int, weight: float = 1.0) -> Use:
+    return Use(snapshot=snapshot.name, fingerprint=snapshot.fingerprint, samples=samples, weight=weight)
+
+
+def _steps(recipe: Recipe, rows: int) -> int:
+    train = recipe.train
+    if train.steps is not None:
+        return train.steps
+    batches = math.ceil(rows / (train.batch_size * train.gradient_accumulation))
+    return max(1, round(batches * (train.epochs or 0)))
+
+
+def _spread(lengths: tokens.Lengths | None) -> dict[str, int]:
+    import numpy as np
+
+    if lengths is None:
+        return {"p50": 0, "p95": 0, "max": 0, "supervised_p50": 0}
+    total = lengths.total
+    return {
+        "p50": int(np.percentile(total, 50)),
+        "p95": int(np.percentile(total, 95)),
+        "max": int(total.max()),
+        "supervised_p50": int(np.percentile(lengths.completion, 50)),
+    }
+
+
+def _new_tokens(processor: Any, scored: Sequence[tuple[Snapshot, Sequence[Sample]]]) -> int:
+    texts = [text for _, samples in scored for sample in samples for text in sample.references]
+    longest = int(tokens.text_lengths(processor, texts).max()) if texts else 1
+    return min(MOST_NEW, math.ceil(longest * MARGIN) + 8)
+
+
+def _memory(recipe: Recipe, model: ModelRef, lengths: tokens.Lengths | None, *, trains: bool) -> int:
+    longest = int(lengths.total.max()) if lengths else 0
+    return memory.estimate(model, recipe.model, recipe.lora, recipe.train if trains else None, longest)
+
+
+def _memory_problems(need: int) -> list[tuple[str, str]]:
+    there = memory.available()
+    if need <= there:
+        return []
+    ways = "lower train.batch_size, set train.gradient_checkpointing = true, or load_in fewer bits"
+    return [("model.id", f"needs about {need / 2**30:.1f} GiB, this machine has {there / 2**30:.1f} GiB: {ways}")]
+
+
+def _recipe_problems(recipe: Recipe) -> list[tuple[str, str]]:
+    from vlmrecipes.models.load import device
+
+    problems = []
+    if recipe.train.backend != "trl":
+        problems.append(("train.backend", "this version trains with 'trl' only"))
+    if recipe.lora and recipe.model.init == "config":
+        problems.append(("lora", "adapters on random weights learn nothing: leave [lora] out with init = 'config'"))
+    if recipe.model.load_in in ("4bit", "8bit") and device() == "cpu":
+        problems.append(("model.load_in", f"{recipe.model.load_in!r} needs a GPU: use '16bit' on this machine"))
+    if recipe.train.optimizer == "adamw_8bit" and device() == "cpu":
+        problems.append(("train.optimizer", "'adamw_8bit' needs a GPU: use 'adamw_torch' on this machine"))
+    return problems
+
+
+def _side_problems(rows: Sequence[Row], eval_rows: Sequence[Row], *, trains: bool) -> list[tuple[str, str]]:
+    problems = []
+    if trains and not rows:
+        problems.append(("data.train", "its train side is empty"))
+    if not eval_rows:
+        problems.append(
+            ("data.eval", "its eval side is empty: give [split] eval a larger share, or name another snapshot")
+        )
+    return problems
+
+
+def _length_problems(recipe: Recipe, rows: Sequence[Row], lengths: tokens.Lengths | None) -> list[tuple[str, str]]:
+    if lengths is None:
+        return []
+    problems, most = [], recipe.model.max_length
+    over = (lengths.total > most).nonzero()[0].tolist()
+    if over:
+        ids = ", ".join(rows[place].sample for place in over[:SHOWN])
+        problem = f"{len(over)} rows are longer than {most} tokens (longest {lengths.total.max()}; samples {ids}): nothing is cut"
+        problems.append(("model.max_length", f"{problem}; raise it, or lower the declaration's prepare.max_side"))
+    if silent := (lengths.completion == 0).nonzero()[0].tolist():
+        ids = ", ".join(rows[place].sample for place in silent[:SHOWN])
+        problems.append(("data.train", f"{len(silent)} rows have no token to learn (samples {ids})"))
+    return problems
+
+
+def _leak_problems(
+    trained: Sequence[Snapshot], scored: Sequence[tuple[Snapshot, Sequence[Sample]]]
+) -> list[tuple[str, str]]:
+    """Tell of eval samples whose pictures, or whose words when they have none, are on the training side."""
+    learned = {
+        mark for snapshot in trained for mark in _marks(snapshot, snapshot.samples("train")).values() for mark in mark
+    }
+    leaks = [
+        sample
+        for snapshot, samples in scored
+        for sample, marks in _marks(snapshot, samples).items()
+        if not learned.isdisjoint(marks)
+    ]
+    if not leaks:
+        return []
+    shown = ", ".join(leaks[:SHOWN])
+    problem = (
+        f"{len(leaks)} eval samples are on the training side too (samples {shown}): their scores would mean nothing"
+    )
+    return [("data.eval", f"{problem}; group them in the declaration, or name another snapshot")]
+
+
+def _marks(snapshot: Snapshot, samples: Sequence[Sample]) -> dict[str, list[str]]:
+    pixels = snapshot.pixels()
+    return {sample.id: [pixels[key] for key in sample.images] or [str(sample.messages)] for sample in samples}

@@ -78,5 +78,7 @@ def lines(reader: MemoryReader, count: int, seed: int = 0, **more: Any) -> list[
     found = []
     for number in range(count):
         key = reader.add(png(40 + 10 * (number % 5), 32, seed + number))
-        found.append(sample(seed + number, [user("Read the text.")], f"line {number} " * (1 + number % 3), [key], **more))
+        found.append(
+            sample(seed + number, [user("Read the text.")], f"line {number} " * (1 + number % 3), [key], **more)
+        )
     return found

@@ -13,14 +13,13 @@ from pathlib import Path
 from typing import Any
 
 from vlmrecipes.data import dedup, split
-from vlmrecipes.data.declaration import Declaration, Prepare, read_declaration
+from vlmrecipes.data.declaration import Declaration, read_declaration
 from vlmrecipes.data.images import ImageError
 from vlmrecipes.data.prepare import Prepared
 from vlmrecipes.data.prepare.pool import Known, Origins, Outcome, Task, prepare_batches
 from vlmrecipes.data.sample import Drop, Sample, Split, drop_schema, to_table
 from vlmrecipes.data.snapshot import (
     MANIFEST_VERSION,
-    Snapshot,
     numbers,
     open_snapshot,
     samples_fingerprint,

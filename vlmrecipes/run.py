@@ -16,8 +16,8 @@ from vlmrecipes.data.store import local
 from vlmrecipes.errors import InputError, Problem, RunError, StoreError, VlmRecipesError
 from vlmrecipes.evaluate import metrics
 from vlmrecipes.evaluate.score import Answer, score
-from vlmrecipes.job import FAILURE, LENGTHS
 from vlmrecipes.fingerprint import file_sha256, fingerprint
+from vlmrecipes.job import FAILURE, LENGTHS
 from vlmrecipes.plan import Plan, chosen, make_plan, read_plan
 from vlmrecipes.progress import say
 from vlmrecipes.recipe import Recipe, read_recipe

@@ -66,7 +66,7 @@ def test_out_of_memory_halves_the_batch(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setattr(network, "generate", small_memory)
     found, stats = answer(reader, given, network, batch_size=6)
     assert all(one.text is not None for one in found)
-    assert stats.batch_size == 1 or stats.batch_size == 2
+    assert stats.batch_size in {1, 2}
 
 
 def test_stops_at_the_end_of_the_turn(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -40,7 +40,9 @@ def mixed() -> list[dict[str, Any]]:
 def trl_batch(rows: list[dict[str, Any]], **options: Any) -> dict[str, torch.Tensor]:
     from trl.trainer.sft_trainer import DataCollatorForVisionLanguageModeling
 
-    decoded = [row | {"images": [Image.open(io.BytesIO(data)).convert("RGB") for data in row["images"]]} for row in rows]
+    decoded = [
+        row | {"images": [Image.open(io.BytesIO(data)).convert("RGB") for data in row["images"]]} for row in rows
+    ]
     return dict(DataCollatorForVisionLanguageModeling(processor(), **options)(decoded))
 
 

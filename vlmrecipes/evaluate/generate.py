@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import io
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
 from vlmrecipes.models.chat import Chat, decode, process_prompts
@@ -191,11 +192,8 @@ def _answers(engine: _Engine, samples: Sequence[Sample], inputs: Callable[[], An
 
 def _halves(engine: _Engine, samples: Sequence[Sample]) -> list[Prediction]:
     middle = (len(samples) + 1) // 2
-    return [
-        prediction
-        for half in (samples[:middle], samples[middle:])
-        for prediction in _answers(engine, half, lambda half=half: _inputs(engine, half))  # type: ignore[misc]
-    ]
+    halves = (samples[:middle], samples[middle:])
+    return [prediction for half in halves for prediction in _answers(engine, half, partial(_inputs, engine, half))]
 
 
 def _said(error: Exception) -> str:
@@ -269,6 +267,9 @@ def _agreement(engine: _Engine, samples: Sequence[Sample], found: Sequence[Predi
     chosen = there[::step][:AGREEMENT_ROWS]
     if not chosen:
         return None
-    alone = [_answers(engine, [samples[place]], lambda place=place: _inputs(engine, [samples[place]])) for place in chosen]  # type: ignore[misc]
-    return sum(one[0].text == found[place].text for one, place in zip(alone, chosen, strict=True)) / len(chosen)
+    alone = [_alone(engine, samples[place]) for place in chosen]
+    return sum(one.text == found[place].text for one, place in zip(alone, chosen, strict=True)) / len(chosen)
 
+
+def _alone(engine: _Engine, sample: Sample) -> Prediction:
+    return _answers(engine, [sample], partial(_inputs, engine, [sample]))[0]

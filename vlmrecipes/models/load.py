@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from vlmrecipes import extras
@@ -61,6 +62,17 @@ def load_model(  # noqa: PLR0913
     if attention is None:
         attentions.use_varlen(model)
     return model.eval()
+
+
+def load_adapter(model: Any, folder: Path) -> Any:
+    """Return `model` with the adapter in `folder` on it, in evaluation mode. Raises InputError when the two do not fit."""
+    from peft import PeftModel
+
+    try:
+        return PeftModel.from_pretrained(model, str(folder)).eval()
+    except (ValueError, RuntimeError) as error:
+        reason = str(error).splitlines()[0]
+        raise InputError.one(f"{folder}: this adapter does not fit {type(model).__name__}: {reason}") from None
 
 
 def dtype(load_in: LoadIn, device: str) -> Any:

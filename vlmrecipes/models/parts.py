@@ -37,7 +37,7 @@ class Targets:
     """A regular expression that fully matches the names in `adapted` and no other module's."""
 
 
-def choose(
+def choose(  # noqa: PLR0913
     modules: Iterable[tuple[str, bool]],
     *,
     vision: bool,
@@ -115,7 +115,7 @@ def _roots(names: Iterable[str]) -> tuple[str, ...]:
 
 
 def _pattern(adapted: Sequence[str], modules: Sequence[str]) -> str:
-    """Write numbers as `\\d+` where that matches no other module; a record is then readable, and the file the same."""
+    r"""Write numbers as `\d+` where that matches no other module; a record is then readable, and the file the same."""
     if not adapted:
         return r"(?!)"
     short = "|".join(re.escape(name).replace(r"\*", r"\d+") for name in sorted(compressed(adapted)))

@@ -80,7 +80,7 @@ def text_lengths(processor: Any, texts: Sequence[str]) -> NDArray[np.int64]:
 
 
 def _tokenized(tokenizer: Any, texts: list[str]) -> list[int]:
-    backend = getattr(tokenizer, "backend_tokenizer", None)
+    backend: Any = getattr(tokenizer, "backend_tokenizer", None)
     if hasattr(backend, "encode_batch_fast"):  # no copy of every token into Python
         backend.no_padding()
         backend.no_truncation()

@@ -60,22 +60,18 @@ def _row(sample: Sample, messages: Sequence[Message], answer: str, part: int) ->
     return Row(sample=sample.id, prompt=prompt, answer=answer, images=images, part=part)
 
 
-def mixture(parts: Sequence[tuple[int, float]], seed: int) -> list[int]:
-    """Return the numbers of the rows of one epoch, where `parts` holds (rows, weight) pairs and rows are counted through.
+def mixture(parts: Sequence[tuple[Sequence[Row], float]], seed: int) -> list[Row]:
+    """Return the rows of one epoch, where `parts` holds (rows, weight) pairs, in the order of the parts.
 
-    Weight 2.0 shows each row of its part twice, 0.5 a seeded half of them. The order is that of the parts.
+    Weight 2.0 shows each row of its part twice, 0.5 a seeded half of them.
     """
-    starts = [sum(count for count, _ in parts[:place]) for place in range(len(parts))]
-    return [
-        start + row
-        for place, (start, (count, weight)) in enumerate(zip(starts, parts, strict=True))
-        for row in _weighted(count, weight, f"{seed}/{place}")
-    ]
+    return [row for place, (rows, weight) in enumerate(parts) for row in _weighted(rows, weight, f"{seed}/{place}")]
 
 
-def _weighted(count: int, weight: float, seed: str) -> Iterator[int]:
+def _weighted(rows: Sequence[Row], weight: float, seed: str) -> Iterator[Row]:
     whole = int(weight)
     for _ in range(whole):
-        yield from range(count)
-    some = round((weight - whole) * count)
-    yield from sorted(random.Random(seed).sample(range(count), some))  # noqa: S311 - a repeatable choice, not a secret
+        yield from rows
+    some = round((weight - whole) * len(rows))
+    chosen = random.Random(seed).sample(range(len(rows)), some)  # noqa: S311 - a repeatable choice, not a secret
+    yield from (rows[place] for place in sorted(chosen))

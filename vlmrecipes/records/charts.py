@@ -10,7 +10,7 @@ from itertools import pairwise
 from vlmrecipes.records.formats import number
 
 WIDTH, HEIGHT = 720, 250
-LEFT, RIGHT, TOP, BOTTOM = 56, 12, 26, 44
+LEFT, RIGHT, TOP, BOTTOM = 56, 20, 26, 44
 """Margins of the curve, in the units of its view box."""
 MOST_POINTS = 360
 SPAN_WIDTH, SPAN_LEFT, SPAN_RIGHT, ROW = 340, 52, 14, 22

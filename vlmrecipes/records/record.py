@@ -215,11 +215,11 @@ def _seal_problems(folder: Path, *, added: bool) -> list[str]:
     record = _load(folder / NAME)
     if not record.get("seal"):
         return [f"{NAME}: not sealed, the run is {read(folder).get('status')}"]
-    problems = []
     if record["seal"] != _seal_of(record) or (folder / NAME).read_bytes() != _rendered(record):
-        problems.append(f"{NAME}: changed since it was sealed")
+        # What it says of the other files is worth nothing now.
+        return [f"{NAME}: changed since it was sealed"]
     listed = {str(output["path"]): output for output in record["outputs"]}
-    problems += [problem for name, output in listed.items() if (problem := _output_problem(folder, name, output))]
+    problems = [problem for name, output in listed.items() if (problem := _output_problem(folder, name, output))]
     extra = [name for name in _output_names(folder) if name not in listed] if added else []
     return problems + [f"{name}: added since the run was sealed" for name in extra]
 

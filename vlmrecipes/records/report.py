@@ -38,6 +38,7 @@ class _Run:
     """A run as the template lays it out."""
 
     record: dict[str, Any]
+    name: str
     anchor: str
     snapshot: str
     metrics: list[view.Metric]
@@ -90,7 +91,8 @@ def _page(loaded: Sequence[_Loaded], images: Images, most: int, width: int) -> s
     thumbnails = pictures.thumbnails(shown, images(list(dict.fromkeys(shown))) if shown else {}, width)
     css = resources.files("vlmrecipes.records").joinpath("report.css").read_text(encoding="utf-8")
     digest = base64.b64encode(hashlib.sha256(css.encode()).digest()).decode("ascii")
-    page = _template().render(runs=runs, pictures=thumbnails, css=css, css_sha256=digest, title=_title(runs))
+    title = runs[0].name if len(runs) == 1 else f"{len(runs)} runs"
+    page = _template().render(runs=runs, pictures=thumbnails, css=css, css_sha256=digest, title=title)
     return str(page)
 
 
@@ -99,6 +101,7 @@ def _run(loaded: _Loaded, anchor: str, most: int) -> _Run:
     by = view.primary(found)
     return _Run(
         record=found,
+        name=_name(found),
         anchor=anchor,
         snapshot=ledger.snapshot(found) or "",
         metrics=view.metrics(found),
@@ -122,11 +125,9 @@ def _groups(table: Any, by: tuple[str, str] | None, most: int) -> list[examples.
     return examples.groups(table, *by, most)
 
 
-def _title(runs: Sequence[_Run]) -> str:
-    if len(runs) > 1:
-        return f"{len(runs)} runs"
-    recipe = runs[0].record["recipe"]
-    return f"{recipe.get('name') or runs[0].record['run']} {recipe.get('version') or ''}".strip()
+def _name(found: Mapping[str, Any]) -> str:
+    recipe = found.get("recipe") or {}
+    return f"{recipe.get('name') or found['run']} {recipe.get('version') or ''}".strip()
 
 
 def _template() -> Any:

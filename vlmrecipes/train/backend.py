@@ -33,7 +33,7 @@ class TrainResult:
     trainable: int
     """Weights that were trained."""
     total: int
-    """Weights of the model, adapters included."""
+    """Weights of the model, adapters included; of 4-bit weights two are stored, and counted, as one."""
     lora_modules: tuple[str, ...]
     """Names of the adapted modules, layer numbers written as `*`; empty when all weights were trained."""
     path: Path
@@ -43,7 +43,7 @@ class TrainResult:
 class Backend(Protocol):
     """Trains a model on rows."""
 
-    def __call__(
+    def __call__(  # noqa: PLR0913
         self,
         *,
         model: Any,
@@ -61,8 +61,9 @@ class Backend(Protocol):
         """Train for `steps` optimizer steps and leave the result in the folder `run`.
 
         `lengths` [N] holds the tokens of every row, `readers` a reader of images for every part that the rows name, `base`
-        the id that the adapter names as its base model (default: where the model was loaded from). With `resume` the newest complete checkpoint in `run` is gone on from.
-        Raises InputError when no module gets an adapter, RunError when the training fails.
+        the id that the adapter names as its base model (default: where the model was loaded from). With `resume`, the
+        newest complete checkpoint in `run` is gone on from. Raises InputError when no module gets an adapter, RunError
+        when the training fails.
         """
 
 

@@ -54,5 +54,7 @@ def _complete(path: Path, step: int) -> bool:
         state = json.loads((path / STATE).read_text("utf-8"))
     except (OSError, ValueError):
         return False
-    weights = any(path.glob("*.safetensors")) and (path / "optimizer.pt").is_file() and (path / "scheduler.pt").is_file()
+    weights = (
+        any(path.glob("*.safetensors")) and (path / "optimizer.pt").is_file() and (path / "scheduler.pt").is_file()
+    )
     return weights and state.get("global_step") == step

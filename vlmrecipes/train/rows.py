@@ -55,6 +55,7 @@ def dataset(rows: Sequence[Row], readers: Sequence[Reader], path: Path) -> Any:
     The file is mapped into memory, so loader processes share it instead of each receiving a copy.
     """
     import pyarrow as pa
+
     from datasets import Dataset
 
     types = {"prompt": pa.string(), "answer": pa.string(), "images": pa.list_(pa.string()), "part": pa.int32()}

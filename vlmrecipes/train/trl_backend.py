@@ -8,16 +8,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vlmrecipes.errors import RunError
-from vlmrecipes.models.memory import LARGE_VOCABULARY
 from vlmrecipes.models.parts import compressed
 from vlmrecipes.models.turns import Row
 from vlmrecipes.progress import track
 from vlmrecipes.recipe import Lora, Train
+from vlmrecipes.train import lora as adapters
 from vlmrecipes.train.backend import TrainResult
 from vlmrecipes.train.callbacks import MetricsLog, callbacks
 from vlmrecipes.train.checkpoints import aside, newest
 from vlmrecipes.train.collate import Collator
-from vlmrecipes.train import lora as adapters
 from vlmrecipes.train.order import Order
 from vlmrecipes.train.rows import Reader, dataset
 from vlmrecipes.train.trainer import trainer_class
@@ -28,6 +27,8 @@ if TYPE_CHECKING:
 
 PREFETCH = 4
 """Batches that every loader process prepares ahead."""
+LARGE_VOCABULARY = 16_384
+"""From here on logits are made for the learned tokens only, in pieces; below, all at once is faster."""
 AMPERE = 8
 """First major version of CUDA's compute capability that has bfloat16 and TF32."""
 
@@ -47,7 +48,6 @@ def train(  # noqa: PLR0913
     base: str = "",
 ) -> TrainResult:
     """Train with TRL's SFTTrainer; see `Backend`. Leaves `run/adapter`, or `run/model` when `lora` is None."""
-    import torch
     from transformers import set_seed
 
     set_seed(settings.seed)
@@ -67,36 +67,50 @@ def train(  # noqa: PLR0913
             callbacks=callbacks(log, advance),
             order=Order(lengths, settings.batch_size, settings.seed, by_length=settings.group_by_length),
         )
-        _no_printing(trainer)
-        began = time.monotonic()
-        try:
-            _fit(trainer, start, steps)
-        except torch.OutOfMemoryError as error:
-            raise RunError(
-                f"out of GPU memory with train.batch_size = {settings.batch_size}: lower it and raise "
-                "train.gradient_accumulation, or set train.gradient_checkpointing = true"
-            ) from error
-        seconds = time.monotonic() - began
-    path = _save(trainer, processor, run, base, lora is not None)
+        seconds = _fit(trainer, start, settings, steps)
+    modules = () if targets is None else compressed((*targets.adapted, *targets.whole))
+    return _result(trainer, log, steps, seconds, modules, _save(trainer, processor, run, base, lora is not None))
+
+
+def _fit(trainer: Any, start: tuple[Path, int] | None, settings: Train, steps: int) -> float:
+    """Train on from `start` and return the seconds; where it already stands at the last step, its weights are loaded.
+
+    Raises RunError when the memory of the GPU runs out.
+    """
+    import torch
+    from transformers import PrinterCallback
+
+    trainer.remove_callback(PrinterCallback)  # standard output belongs to the verb's own answer
+    began = time.monotonic()
+    try:
+        if start and start[1] >= steps:
+            trainer.load_weights(start[0])
+        else:
+            trainer.train(resume_from_checkpoint=str(start[0]) if start else None)
+    except torch.OutOfMemoryError as error:
+        raise RunError(
+            f"out of GPU memory with train.batch_size = {settings.batch_size}: lower it and raise "
+            "train.gradient_accumulation, or set train.gradient_checkpointing = true"
+        ) from error
+    return time.monotonic() - began
+
+
+def _result(
+    trainer: Any, log: MetricsLog, steps: int, seconds: float, modules: tuple[str, ...], path: Path
+) -> TrainResult:
     losses = [entry["loss"] for entry in log.entries() if "loss" in entry]
+    counts = [(weight.numel(), weight.requires_grad) for weight in trainer.model.parameters()]
     return TrainResult(
-        steps=trainer.state.global_step or steps,
+        steps=steps,
         seconds=seconds,
         samples_seen=trainer.rows_seen,
         loss_first=losses[0],
         loss_last=losses[-1],
-        lora_modules=() if targets is None else compressed((*targets.adapted, *targets.whole)),
+        trainable=sum(count for count, trained in counts if trained),
+        total=sum(count for count, _ in counts),
+        lora_modules=modules,
         path=path,
-        **_weights(trainer.model),
     )
-
-
-def _fit(trainer: Any, start: tuple[Path, int] | None, steps: int) -> None:
-    """Train on from `start`; where it already stands at the last step, only its weights are loaded."""
-    if start and start[1] >= steps:
-        trainer.load_weights(start[0])
-    else:
-        trainer.train(resume_from_checkpoint=str(start[0]) if start else None)
 
 
 def arguments(model: Any, settings: Train, steps: int, checkpoints: Path) -> Any:
@@ -178,13 +192,6 @@ def _pixels(model: Any) -> str:
     return "bfloat16" if _precision(model)["bf16"] else ""
 
 
-def _no_printing(trainer: Any) -> None:
-    """Take out the callback that prints to standard output, which belongs to the verb's own answer."""
-    from transformers import PrinterCallback
-
-    trainer.remove_callback(PrinterCallback)
-
-
 def _save(trainer: Any, processor: Any, run: Path, base: str, adapter: bool) -> Path:
     """Write what was trained, with the processor, and return its folder."""
     path = run / ("adapter" if adapter else "model")
@@ -197,8 +204,3 @@ def _save(trainer: Any, processor: Any, run: Path, base: str, adapter: bool) -> 
         processor.save_pretrained(temporary)
         (temporary / "README.md").unlink(missing_ok=True)  # peft's empty form
     return path
-
-
-def _weights(model: Any) -> dict[str, int]:
-    counted = [(getattr(weight, "ds_numel", weight.numel()), weight.requires_grad) for weight in model.parameters()]
-    return {"trainable": sum(n for n, trained in counted if trained), "total": sum(n for n, _ in counted)}

@@ -28,6 +28,10 @@ GRID = 8
 """Side of a scanned digit in its own pixels, each 0 (paper) to 16 (ink)."""
 HEIGHTS = (32, 40)
 WIDEST = 300
+EDGE = 8
+"""Most paper left and right of the number, in pixels."""
+GROUP_GAPS = (10, 16)
+"""Least and most paper between two groups of digits, in pixels."""
 
 Glyphs = Mapping[str, Sequence[bytes]]
 
@@ -54,11 +58,13 @@ class DigitString:
 
     def _write(self, ink: Image.Image, dice: Dice) -> int:
         """Draw the digits into `ink` and return the width used."""
-        size, gap = dice.whole(24, min(29, ink.height - 3)), dice.whole(-2, 3)
-        left, glyphs = dice.whole(2, 8), iter(self.glyphs)
+        gap = dice.whole(-2, 3)
+        room = (ink.width - 2 * EDGE - GROUP_GAPS[1] * self.text.count(" ")) // len(self.glyphs)
+        size = min(dice.whole(24, min(29, ink.height - 3)), room - gap - 1)
+        left, glyphs = dice.whole(2, EDGE), iter(self.glyphs)
         for char in self.text:
             if char == " ":
-                left += dice.whole(10, 16)
+                left += dice.whole(*GROUP_GAPS)
                 continue
             side = size + dice.whole(-1, 1)
             digit = Image.frombytes("L", (GRID, GRID), bytes(min(255, value * 16) for value in next(glyphs)))
@@ -66,7 +72,7 @@ class DigitString:
             top = (ink.height - side) // 2 + dice.whole(-2, 2)
             ink.paste(255, (left, top), digit)
             left += side + gap
-        return min(ink.width, left + dice.whole(2, 8))
+        return left - gap + dice.whole(2, EDGE)
 
 
 def _on_paper(ink: Image.Image, dice: Dice) -> Image.Image:

@@ -11,13 +11,13 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from vlmrecipes.data.sources.synthetic.options import Settings, Whole
+from vlmrecipes.data.sources.synthetic.options import Option, Settings, Whole
 
 if TYPE_CHECKING:
     from vlmrecipes.data.declaration import SyntheticSource
 
 COLUMNS = ("image", "question", "answer", "type", "image_id")
-OPTIONS = {"questions": Whole(default=0, low=0, high=1000)}
+OPTIONS: dict[str, Option] = {"questions": Whole(default=0, low=0, high=1000)}
 """`questions`: at most so many for each image, its types taken in turn; 0 means all."""
 FOLDERS = {"train": "train", "eval": "test"}
 
@@ -47,8 +47,7 @@ def open_rows(source: SyntheticSource, *, file: str, key: str) -> Iterator[dict[
     if folder is None:
         settings.refuse("", "easy_vqa is needed to read its images and questions: pip install 'easy-vqa'")
     settings.check()
-    assert folder is not None  # noqa: S101 - `check` has raised
-    return _rows(folder / "data" / FOLDERS[source.part], source, settings.values["questions"] or None)
+    return _rows((folder or Path()) / "data" / FOLDERS[source.part], source, settings.values["questions"] or None)
 
 
 def package_folder() -> Path | None:
@@ -84,7 +83,7 @@ def _shuffled(items: Iterable[Any], seed: object) -> list[Any]:
 
 
 def _in_turn(questions: list[Question]) -> list[Question]:
-    """Return `questions` so that their types alternate: three in four ask for yes or no, which would crowd out the rest."""
+    """Return `questions` so that their types alternate: yes/no, three in four, would crowd out the rest."""
     seen: Counter[str] = Counter()
     ranks = []
     for question in questions:

@@ -12,7 +12,10 @@ from vlmrecipes.data.sources.synthetic.wear import wear
 
 
 def draw_line(text: str, font: str, dice: Dice, hard: float) -> bytes:
-    """Return an RGB JPEG of `text`, 11 to 64 px high and at most 1000 px wide; `hard` from 0 to 1 is how worn it looks."""
+    """Return an RGB JPEG of `text`, 11 to 64 px high and at most 1000 px wide.
+
+    `hard`, from 0 to 1, is how worn lines look; each line has a share of it.
+    """
     hard *= dice.pick((0.3, 0.7, 1, 1))
     image = _tinted(wear(typeset(text, font, dice, hard), dice, hard), dice)
     if dice.chance(0.012 * hard):
@@ -29,11 +32,12 @@ def _tinted(grey: Image.Image, dice: Dice) -> Image.Image:
         return Image.merge("RGB", (grey, grey, grey))
     paper = [dice.real(0.86, 1) for _ in range(3)] if draw < 0.95 else [1.0, 1.0, 1.0]
     ink = dice.pick(((30, 40, 150), (130, 20, 30), (60, 20, 110), (20, 90, 70))) if draw > 0.93 else (0, 0, 0)
-    tables = [
-        [int(deep + (255 * most - deep) * level / 255) for level in range(256)]
-        for deep, most in zip(ink, paper, strict=True)
-    ]
-    return Image.merge("RGB", [grey.point(table) for table in tables])
+    return Image.merge("RGB", [grey.point(_ramp(dark, light)) for dark, light in zip(ink, paper, strict=True)])
+
+
+def _ramp(dark: int, light: float) -> list[int]:
+    """Return what each grey level becomes in one channel: black `dark`, white `light` of full brightness."""
+    return [int(dark + (255 * light - dark) * level / 255) for level in range(256)]
 
 
 def _scribble(image: Image.Image, dice: Dice) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from vlmrecipes.data.sources.synthetic import fonts
 from vlmrecipes.data.sources.synthetic.dice import Dice
 from vlmrecipes.data.sources.synthetic.line_image import draw_line
-from vlmrecipes.data.sources.synthetic.options import Names, Settings, Share, Whole
+from vlmrecipes.data.sources.synthetic.options import Names, Option, Settings, Share, Whole
 from vlmrecipes.data.sources.synthetic.text import line
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 COLUMNS = ("image", "text")
 LONGEST = 60
-OPTIONS = {
+OPTIONS: dict[str, Option] = {
     "fonts": Names(default=(fonts.BUILT_IN,)),
     "min_chars": Whole(default=1, low=1, high=LONGEST),
     "max_chars": Whole(default=LONGEST, low=1, high=LONGEST),

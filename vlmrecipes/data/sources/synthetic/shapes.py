@@ -9,14 +9,17 @@ from typing import TYPE_CHECKING, Any
 
 from vlmrecipes.data.sources.synthetic import shape_questions
 from vlmrecipes.data.sources.synthetic.dice import Dice
-from vlmrecipes.data.sources.synthetic.options import Settings, Whole
+from vlmrecipes.data.sources.synthetic.options import Option, Settings, Whole
 from vlmrecipes.data.sources.synthetic.scene import Scene, make_scene, to_image_bytes
 
 if TYPE_CHECKING:
     from vlmrecipes.data.declaration import SyntheticSource
 
 COLUMNS = ("image", "question", "answer", "type")
-OPTIONS = {"questions": Whole(default=3, low=1, high=12), "max_shapes": Whole(default=5, low=1, high=8)}
+OPTIONS: dict[str, Option] = {
+    "questions": Whole(default=3, low=1, high=12),
+    "max_shapes": Whole(default=5, low=1, high=8),
+}
 """`questions`: rows in a row that share a scene. `max_shapes`: shapes in the fullest scene."""
 
 

@@ -20,6 +20,8 @@ LATIN = "ÀÁÂÃÄÅÆÇÈÉÊËÌÍÎÏÐÑÒÓÔÕÖØÙÚÛÜÝÞßàáâã�
 SIGNS = "£€°§¿¡"
 ALPHABET = ASCII + LATIN + SIGNS
 """Every character a line may have, the space aside."""
+TINY = 3
+"""Texts of so many characters are too short to say anything: a number, a mark, the start of a word."""
 _LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 _RARE_LETTERS = "JQXZWVKYFJQXZ"
 _DIGITS = "0123456789"
@@ -35,7 +37,8 @@ Maker = Callable[[Dice, int], str]
 def line(dice: Dice, low: int, high: int) -> str:
     """Return a text of `low` to `high` characters, with single spaces and none at the ends."""
     wanted = max(low, min(high, _length(dice)))
-    text = " ".join(_pick_maker(dice)(dice, wanted).split())
+    maker = _tiny if wanted <= TINY else _pick_maker(dice)
+    text = " ".join(maker(dice, wanted).split())
     while len(text) < low:
         text = " ".join(f"{text} {_words(dice, wanted)}".split())
     return _cut(text, low, max(low, min(high, wanted + 8)))
@@ -112,8 +115,7 @@ def _marked(item: str, mark: str) -> str:
     return f"{item}{mark}" if mark in ",.:;" else f"{item} {mark}"
 
 
-def _amount(dice: Dice, wanted: int) -> str:
-    del wanted
+def _amount(dice: Dice, _: int) -> str:
     whole = dice.pick((dice.below(10), dice.below(100), dice.below(1000), dice.below(20000)))
     text = f"{whole:,}" if dice.chance(0.5) else str(whole)
     if dice.chance(0.9):
@@ -195,8 +197,7 @@ def _code(dice: Dice, wanted: int) -> str:
     return text
 
 
-def _phone(dice: Dice, wanted: int) -> str:
-    del wanted
+def _phone(dice: Dice, _: int) -> str:
     form = dice.pick(
         (
             *("03-#### ####", "0##-### ####", "+6#-#-#### ####", "(0##) ###-####", "0#########", "+49 ### #######"),
@@ -295,9 +296,4 @@ _MAKERS: tuple[tuple[float, Maker], ...] = (
 
 def _pick_maker(dice: Dice) -> Maker:
     draw = dice.random()
-    maker = next(maker for share, maker in _MAKERS if draw < share)
-    return _short_or(maker)
-
-
-def _short_or(maker: Maker) -> Maker:
-    return lambda dice, wanted: _tiny(dice, wanted) if wanted <= 3 else maker(dice, wanted)
+    return next(maker for share, maker in _MAKERS if draw < share)

@@ -20,21 +20,21 @@ _NOISE_SIZE = (320, 2304)
 
 def wear(mask: Image.Image, dice: Dice, hard: float) -> Image.Image:
     """Return the ink of `mask` on paper as a grey image, worn with strength `hard` from 0 to 1."""
-    ink = _printed(np.asarray(mask, np.float32) / 255, dice, hard)
+    ink = _printed(np.asarray(mask, np.float32) / np.float32(255), dice, hard)
     light, dark = _levels(dice, hard)
     grey = light + (dark - light) * ink
     if dice.chance(0.5 * hard):
         grey = _blurred(grey, dice)
     grey = _lit(grey, dice, hard)
     if dice.chance(0.16 * hard):
-        grey = _rescanned(grey, (light + dark) / 2, dice)
+        grey = _rescanned(grey, (light + dark) / 2, (light - dark) / 4, dice)
     if dice.chance(0.03 * hard):
         grey = 255 - grey
     return Image.fromarray(_bytes(grey))
 
 
 def _bytes(grey: Floats) -> npt.NDArray[np.uint8]:
-    return np.clip(grey + np.float32(0.5), 0, 255).astype(np.uint8)
+    return np.asarray(np.clip(grey + np.float32(0.5), 0, 255), np.uint8)
 
 
 def _printed(ink: Floats, dice: Dice, hard: float) -> Floats:
@@ -123,21 +123,20 @@ def _lit(grey: Floats, dice: Dice, hard: float) -> Floats:
     return np.asarray(grey, np.float32)
 
 
-def _rescanned(grey: Floats, middle: float, dice: Dice) -> Floats:
-    """Return the image as cheap scanners give it: all but black and white."""
-    gain = np.float32(dice.pick((2, 3, 5, 9)))
+def _rescanned(grey: Floats, middle: float, off: float, dice: Dice) -> Floats:
+    """Return the image as cheap scanners give it: all but black and white around `middle`, give or take `off`."""
+    gain = np.float32(dice.pick((2, 2, 3, 5)))
     target = np.float32(dice.real(115, 150))
-    return np.clip(
-        (grey - np.float32(middle + dice.real(-22, 22))) * gain + target, dice.whole(0, 45), dice.whole(225, 255)
-    )
+    grey = (grey - np.float32(middle + dice.real(-off, off))) * gain + target
+    return np.asarray(np.clip(grey, dice.whole(0, 45), dice.whole(225, 255)), np.float32)
 
 
 @lru_cache(maxsize=2)
 def _field(kind: str) -> Floats:
     """Return noise of mean 0 and spread about 1, made once: single points (`grain`) or soft patches (`blotch`)."""
     source = np.random.Generator(np.random.PCG64(20_240_229))
-    grain = source.integers(0, 256, (3, *_NOISE_SIZE), dtype=np.uint8).astype(np.float32).sum(0)
-    grain = (grain - np.float32(382.5)) / np.float32(128)
+    grain: Floats = np.asarray(source.integers(0, 256, (3, *_NOISE_SIZE), dtype=np.uint8), np.float32).sum(0)
+    grain = np.asarray((grain - 382.5) / 128, np.float32)
     if kind == "grain":
         return grain
     small = Image.fromarray(grain[: _NOISE_SIZE[0] // 4, : _NOISE_SIZE[1] // 4])

@@ -27,7 +27,7 @@ import transformers
 from PIL import Image
 
 from vlmrecipes.models.catalog import ModelRef, resolve
-from vlmrecipes.models.load import device, load_model, load_processor
+from vlmrecipes.models.load import device, dtype, load_model, load_processor
 
 PROMPT = "Read this line."
 
@@ -78,8 +78,12 @@ def finish() -> None:
 
 
 def load(ref: ModelRef, weights: str, precision: str, attention: str | None) -> Any:
-    """Return the model on this machine's device; `attention` None takes one call, `sdpa` the loop."""
-    return load_model(ref, init=weights, load_in=precision, device=device(), seed=1, attention=attention)
+    """Return the model on this machine's device; `attention` None takes one call, `sdpa` the loop.
+
+    Weights are made in 32 bits and rounded: random ones would come out different in 16.
+    """
+    model = load_model(ref, init=weights, load_in="full", device=device(), seed=1, attention=attention)
+    return model.to(dtype(precision, device()))
 
 
 def measure(ref: ModelRef, weights: str, images: int, repeats: int) -> dict[str, Any]:

@@ -19,7 +19,13 @@ QWEN = [
     *(f"model.language_model.layers.{n}.{name}" for n in range(2) for name in ("self_attn.q_proj", "mlp.down_proj")),
     "lm_head",
 ]
-CONTAINERS = {"model", "model.visual", "model.visual.patch_embed.proj", "model.visual.merger", "model.visual.merger.mlp"}
+CONTAINERS = {
+    "model",
+    "model.visual",
+    "model.visual.patch_embed.proj",
+    "model.visual.merger",
+    "model.visual.merger.mlp",
+}
 MODULES = [(name, name not in CONTAINERS) for name in QWEN]
 ALL = {"vision": True, "language": True, "attention": True, "mlp": True, "projector": "off"}
 

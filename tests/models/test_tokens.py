@@ -18,7 +18,12 @@ def row(text: str, answer: str, *images: str) -> Row:
     return Row(sample="x", prompt=json.dumps([{"role": "user", "content": content}]), answer=answer, images=images)
 
 
-ROWS = [row("Read.", "Zwölf", "line"), row("Compare.", "no", "page", "dot"), row("Two and two?", "4"), row(" a ", "b", "dot")]
+ROWS = [
+    row("Read.", "Zwölf", "line"),
+    row("Compare.", "no", "page", "dot"),
+    row("Two and two?", "4"),
+    row(" a ", "b", "dot"),
+]
 
 
 def processed(processor: Any, one: Row) -> tuple[int, int]:
@@ -69,7 +74,9 @@ class Whimsical(Other):
 
 @pytest.mark.parametrize("kind", [Other, Wrong])
 def test_a_processor_that_does_not_tell_is_watched(processor: Any, kind: type[Other]) -> None:
-    assert tokens.count(kind(processor), ROWS, SIZES).total.tolist() == tokens.count(processor, ROWS, SIZES).total.tolist()
+    assert (
+        tokens.count(kind(processor), ROWS, SIZES).total.tolist() == tokens.count(processor, ROWS, SIZES).total.tolist()
+    )
 
 
 def test_tokens_that_do_not_follow_from_sizes_are_an_error(processor: Any) -> None:

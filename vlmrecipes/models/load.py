@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from vlmrecipes import extras
 from vlmrecipes.errors import InputError
 from vlmrecipes.models import attention as attentions
+from vlmrecipes.models import geometry
 
 if TYPE_CHECKING:
     from vlmrecipes.models.catalog import ModelRef
@@ -61,6 +62,7 @@ def load_model(  # noqa: PLR0913
         model = model.to(device)
     if attention is None:
         attentions.use_varlen(model)
+    geometry.quicken(model)
     return model.eval()
 
 

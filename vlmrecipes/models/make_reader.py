@@ -32,12 +32,12 @@ SPECIAL_TOKENS = (
 
 TOKEN = 28
 """Side in pixels of the square that becomes one token of the language model: 2 x 2 patches of 14."""
-MIN_TOKENS, MAX_TOKENS = 32, 128
+MIN_TOKENS, MAX_TOKENS = 16, 128
 """Fewest and most tokens of an image, before rounding: the fewest is rounded up, and thin strips may pass the most.
 
 `smart_resize` of transformers rounds both sides to multiples of 28 pixels, so alone it would squeeze a line of 41
 pixels into 28, with two or three letters in a token. The lower limit enlarges such crops: a line of 32 x 320 becomes
-56 x 504, two rows of 18 tokens and about 20 pixels a letter, and a 60-letter line of 32 x 720 becomes 56 x 756. The
+56 x 364, two rows of 13 tokens and about 15 pixels a letter; a 60-letter line of 32 x 720 stays one row, 28 x 728. The
 upper limit brings scans at 300 dpi to the same scale: a line of 84 x 1836 becomes 56 x 1456.
 """
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)

@@ -1,7 +1,8 @@
 """TRL's SFTTrainer without what costs time at every step and is not used here.
 
 Left out: token accuracy, entropy and token counts (three waits for the GPU a step), counting of floating point operations,
-and the model card that is rendered at every checkpoint. The loss and its gradients are TRL's own.
+and the model card that is rendered at every checkpoint. The loss and its gradients are TRL's own. Put right: resuming a
+training of all weights, and random numbers that depended on the number of loader processes.
 """
 
 from __future__ import annotations
@@ -59,8 +60,36 @@ def trainer_class() -> Any:
                     self._aside = ""
             forget(folder)
 
+        def _get_dataloader(self, *args: Any, **kwargs: Any) -> Any:
+            loader = super()._get_dataloader(*args, **kwargs)
+            _own_random_numbers(loader, self.args.seed)
+            return loader
+
+        def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+            if hasattr(self.model, "peft_config"):
+                super()._load_from_checkpoint(resume_from_checkpoint, model)
+            else:
+                _load_whole(model or self.model, resume_from_checkpoint)
+
         def load_weights(self, checkpoint: Path) -> None:
             """Take the weights of a checkpoint, where nothing is left to train."""
             self._load_from_checkpoint(str(checkpoint))
 
     return LeanTrainer
+
+
+def _own_random_numbers(loader: Any, seed: int) -> None:
+    """Keep the loader from drawing on the numbers that dropout uses: with processes it draws less often than without."""
+    import torch
+
+    for one in (loader, getattr(loader, "base_dataloader", loader)):
+        one.generator = torch.Generator().manual_seed(seed)
+
+
+def _load_whole(model: Any, checkpoint: str) -> None:
+    """Load all weights of a checkpoint, each of which must be there.
+
+    transformers saves some under other names than the modules have, and its trainer passes over names that it does not know.
+    """
+    saved = type(model).from_pretrained(checkpoint, dtype=model.dtype, use_safetensors=True)
+    model.load_state_dict(saved.state_dict(), strict=True)

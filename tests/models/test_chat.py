@@ -7,7 +7,11 @@ import pytest
 
 from vlmrecipes.models.chat import Chat, Pair
 
-TRIMS = "{% for m in messages %}[{{ m.role }}]{% for p in m.content %}{{ p.text | trim if p.type == 'text' else '<i>' }}{% endfor %};{% endfor %}{% if add_generation_prompt %}[assistant]{% endif %}"
+TRIMS = (
+    "{% for m in messages %}[{{ m.role }}]"
+    "{% for p in m.content %}{{ p.text | trim if p.type == 'text' else '<i>' }}{% endfor %};"
+    "{% endfor %}{% if add_generation_prompt %}[assistant]{% endif %}"
+)
 SHOUTS = TRIMS.replace("| trim", "| upper")
 
 

@@ -17,65 +17,72 @@ from vlmrecipes.train.checkpoints import aside, forget
 @cache
 def trainer_class() -> Any:
     """Return the class; its constructor takes `order`, a sampler, besides what SFTTrainer takes."""
-    from transformers import Trainer
     from trl import SFTTrainer
 
-    class LeanTrainer(SFTTrainer):  # type: ignore[misc] # trl is untyped here
-        """Shows rows in our order, computes the loss and nothing else."""
+    return type("LeanTrainer", (_Lean, SFTTrainer), {})
 
-        def __init__(self, *args: Any, order: Any, **kwargs: Any) -> None:
-            super().__init__(*args, **kwargs)
-            self.order = order
-            self.rows_seen = 0
-            self._aside = ""
 
-        def _get_train_sampler(self, train_dataset: Any = None) -> Any:  # noqa: ARG002
-            return self.order
+class _Lean:
+    """Stands before SFTTrainer: shows rows in our order, computes the loss and nothing else."""
 
-        def compute_loss(
-            self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
-        ) -> Any:
-            self.rows_seen += len(inputs["input_ids"])
-            inputs["use_cache"] = False
-            if self.aux_loss_enabled:
-                inputs["output_router_logits"] = True
-            return Trainer.compute_loss(self, model, inputs, return_outputs, num_items_in_batch)
+    args: Any
+    model: Any
+    state: Any
+    aux_loss_enabled: bool
 
-        def floating_point_ops(self, inputs: Any) -> int:  # noqa: ARG002
-            return 0
+    def __init__(self, *args: Any, order: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.order = order
+        self.rows_seen = 0
+        self._aside = ""
 
-        def create_model_card(self, *args: Any, **kwargs: Any) -> None:
-            pass
+    def _get_train_sampler(self, train_dataset: Any = None) -> Any:  # noqa: ARG002
+        return self.order
 
-        def _get_output_dir(self, trial: Any) -> str:
-            return self._aside or str(super()._get_output_dir(trial))
+    def _get_dataloader(self, *args: Any, **kwargs: Any) -> Any:
+        loader = super()._get_dataloader(*args, **kwargs)  # type: ignore[misc] # known once trl is loaded
+        _own_random_numbers(loader, self.args.seed)
+        return loader
 
-        def _save_checkpoint(self, model: Any, trial: Any) -> None:
-            folder = Path(self.args.output_dir)
-            with aside(folder / f"checkpoint-{self.state.global_step}") as temporary:
-                self._aside = str(temporary.parent)
-                try:
-                    super()._save_checkpoint(model, trial)
-                finally:
-                    self._aside = ""
-            forget(folder)
+    def compute_loss(
+        self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
+    ) -> Any:
+        from transformers import Trainer
 
-        def _get_dataloader(self, *args: Any, **kwargs: Any) -> Any:
-            loader = super()._get_dataloader(*args, **kwargs)
-            _own_random_numbers(loader, self.args.seed)
-            return loader
+        self.rows_seen += len(inputs["input_ids"])
+        inputs["use_cache"] = False
+        if self.aux_loss_enabled:
+            inputs["output_router_logits"] = True
+        return Trainer.compute_loss(self, model, inputs, return_outputs, num_items_in_batch)
 
-        def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
-            if hasattr(self.model, "peft_config"):
-                super()._load_from_checkpoint(resume_from_checkpoint, model)
-            else:
-                _load_whole(model or self.model, resume_from_checkpoint)
+    def floating_point_ops(self, inputs: Any) -> int:  # noqa: ARG002
+        return 0
 
-        def load_weights(self, checkpoint: Path) -> None:
-            """Take the weights of a checkpoint, where nothing is left to train."""
-            self._load_from_checkpoint(str(checkpoint))
+    def create_model_card(self, *args: Any, **kwargs: Any) -> None:
+        pass
 
-    return LeanTrainer
+    def _get_output_dir(self, trial: Any) -> str:
+        return self._aside or str(super()._get_output_dir(trial))  # type: ignore[misc] # known once trl is loaded
+
+    def _save_checkpoint(self, model: Any, trial: Any) -> None:
+        folder = Path(self.args.output_dir)
+        with aside(folder / f"checkpoint-{self.state.global_step}") as temporary:
+            self._aside = str(temporary.parent)
+            try:
+                super()._save_checkpoint(model, trial)  # type: ignore[misc] # known once trl is loaded
+            finally:
+                self._aside = ""
+        forget(folder)
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+        if hasattr(self.model, "peft_config"):
+            super()._load_from_checkpoint(resume_from_checkpoint, model)  # type: ignore[misc] # known once trl is loaded
+        else:
+            _load_whole(model or self.model, resume_from_checkpoint)
+
+    def load_weights(self, checkpoint: Path) -> None:
+        """Take the weights of a checkpoint, where nothing is left to train."""
+        self._load_from_checkpoint(str(checkpoint))
 
 
 def _own_random_numbers(loader: Any, seed: int) -> None:

@@ -68,8 +68,13 @@ def train(  # noqa: PLR0913
             order=Order(lengths, settings.batch_size, settings.seed, by_length=settings.group_by_length),
         )
         seconds = _fit(trainer, start, settings, steps)
-    modules = () if targets is None else compressed((*targets.adapted, *targets.whole))
-    return _result(trainer, log, steps, seconds, modules, _save(trainer, processor, run, base, lora is not None))
+    return TrainResult(
+        steps=steps,
+        seconds=seconds,
+        lora_modules=() if targets is None else compressed((*targets.adapted, *targets.whole)),
+        path=_save(trainer, processor, run, base, lora is not None),
+        **_counts(trainer, log),
+    )
 
 
 def _fit(trainer: Any, start: tuple[Path, int] | None, settings: Train, steps: int) -> float:
@@ -95,22 +100,17 @@ def _fit(trainer: Any, start: tuple[Path, int] | None, settings: Train, steps: i
     return time.monotonic() - began
 
 
-def _result(
-    trainer: Any, log: MetricsLog, steps: int, seconds: float, modules: tuple[str, ...], path: Path
-) -> TrainResult:
+def _counts(trainer: Any, log: MetricsLog) -> dict[str, Any]:
+    """Return the fields of TrainResult that trainer and log hold."""
     losses = [entry["loss"] for entry in log.entries() if "loss" in entry]
-    counts = [(weight.numel(), weight.requires_grad) for weight in trainer.model.parameters()]
-    return TrainResult(
-        steps=steps,
-        seconds=seconds,
-        samples_seen=trainer.rows_seen,
-        loss_first=losses[0],
-        loss_last=losses[-1],
-        trainable=sum(count for count, trained in counts if trained),
-        total=sum(count for count, _ in counts),
-        lora_modules=modules,
-        path=path,
-    )
+    weights = [(weight.numel(), weight.requires_grad) for weight in trainer.model.parameters()]
+    return {
+        "samples_seen": trainer.rows_seen,
+        "loss_first": losses[0],
+        "loss_last": losses[-1],
+        "trainable": sum(count for count, trained in weights if trained),
+        "total": sum(count for count, _ in weights),
+    }
 
 
 def arguments(model: Any, settings: Train, steps: int, checkpoints: Path) -> Any:

@@ -44,7 +44,7 @@ def _bar(label: str, total: int | None) -> Iterator[Advance]:
         task = progress.add_task(label, total=total, note="")
 
         def advance(count: int = 1, note: str = "") -> None:
-            progress.update(task, advance=count, **({"note": note} if note else {}))
+            progress.update(task, advance=count, note=note or progress.tasks[task].fields["note"])
 
         yield advance
 

@@ -50,8 +50,8 @@ def available() -> int:
 
 def _vision_width(config: Any) -> int:
     vision = getattr(config, "vision_config", None)
-    depth = getattr(vision, "depth", None) or getattr(vision, "num_hidden_layers", 0)
-    return int(depth * getattr(vision, "hidden_size", 0))
+    depth = getattr(vision, "depth", None) or getattr(vision, "num_hidden_layers", None) or 0
+    return int(depth) * int(getattr(vision, "hidden_size", 0))
 
 
 def _counts(config: Any, lora: Lora | None) -> tuple[int, int]:

@@ -43,6 +43,7 @@ class Collator:
 
         Raises OSError where an image cannot be decoded.
         """
+        share_by_name()
         pairs = [self.chat.pair(row["prompt"], row["completion"][0]["content"][0]["text"]) for row in rows]
         images = [[decode(data) for data in row["images"]] for row in rows]
         tokens, others = self._prompts(pairs, images)
@@ -103,6 +104,16 @@ class Collator:
         images = [number for number in self.processor.image_token_ids if number is not None]
         text = (arrays["attention_mask"] == 1) & ~np.isin(arrays["input_ids"], images)
         arrays["labels"] = np.where(text, arrays["input_ids"], IGNORE)
+
+
+def share_by_name() -> None:
+    """Let loader processes pass tensors by the name of their shared memory.
+
+    Passing open files, torch's default, costs a handshake a tensor with a process that is busy with the next batch.
+    """
+    import torch
+
+    torch.multiprocessing.set_sharing_strategy("file_system")
 
 
 def _joined(values: Sequence[torch.Tensor]) -> torch.Tensor:

@@ -16,7 +16,7 @@ from vlmrecipes.train import lora as adapters
 from vlmrecipes.train.backend import TrainResult
 from vlmrecipes.train.callbacks import MetricsLog, callbacks
 from vlmrecipes.train.checkpoints import aside, newest
-from vlmrecipes.train.collate import Collator
+from vlmrecipes.train.collate import Collator, share_by_name
 from vlmrecipes.train.order import Order
 from vlmrecipes.train.rows import Reader, dataset
 from vlmrecipes.train.trainer import trainer_class
@@ -174,6 +174,7 @@ def _loader(workers: int, *, on_gpu: bool) -> dict[str, Any]:
     pinned = {"dataloader_pin_memory": on_gpu, "accelerator_config": {"non_blocking": on_gpu}}
     if workers == 0:
         return {"dataloader_num_workers": 0, **pinned}
+    share_by_name()
     return {
         "dataloader_num_workers": workers,
         "dataloader_multiprocessing_context": "spawn",

@@ -173,7 +173,6 @@ def test_settings_that_cannot_work(changes: dict[str, Any], key: str) -> None:
     assert key in keys(planned(changes))
 
 
-@pytest.mark.xfail(raises=IndexError, reason="make_plan counts no rows and asks for their percentiles")
 def test_an_empty_training_side(store: dict[str, Any]) -> None:
     store["lines"].held = store["lines"].samples("eval")
     assert "data.train" in keys(planned())

@@ -1,4 +1,4 @@
-"""A recipe with nothing left to decide, worked out against its data without a GPU; what would go wrong is told before it does."""
+"""A recipe with nothing left to decide, worked out against its data without a GPU; what would go wrong is told first."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from vlmrecipes.fingerprint import fingerprint
 from vlmrecipes.models import memory, tokens
 from vlmrecipes.models.catalog import ModelRef, resolve
 from vlmrecipes.models.turns import Row, mixture, rows_of
-from vlmrecipes.recipe import Part, Recipe
+from vlmrecipes.recipe import Recipe
 
 if TYPE_CHECKING:
     import numpy as np
@@ -69,11 +69,12 @@ class Plan:
 
     @property
     def fingerprint(self) -> str:
-        """SHA-256 of the intent: recipe, data, model and versions; not of paths and machines."""
+        """SHA-256 of the intent: recipe, data, model and package versions; not of paths, machines and loader processes."""
         uses = [[use.snapshot, use.fingerprint, use.weight] for use in (*self.train, *self.eval)]
-        model = [self.model.id, self.model.revision, self.model.files]
+        model = [self.model.files or self.model.id, self.model.revision]
+        recipe = self.recipe.model_dump(mode="json", exclude={"train": {"workers"}, "model": {"id"}})
         intent = [
-            self.recipe.model_dump(mode="json"),
+            recipe,
             uses,
             model,
             self.steps,
@@ -173,7 +174,8 @@ def make_plan(  # noqa: PLR0913
     sizes = {
         key: size for snapshot in {s.name: s for s in found.values()}.values() for key, size in snapshot.sizes().items()
     }
-    lengths = tokens.count(processor, rows if trains else eval_rows, sizes) if rows or eval_rows else None
+    counted = rows if trains else eval_rows
+    lengths = tokens.count(processor, counted, sizes) if counted else None
     return Plan(
         recipe=recipe,
         store=store,
@@ -192,7 +194,7 @@ def make_plan(  # noqa: PLR0913
             for key, text in (
                 *_recipe_problems(recipe),
                 *_side_problems(rows, eval_rows, trains=trains),
-                *_length_problems(recipe, rows if trains else eval_rows, lengths),
+                *_length_problems(recipe, counted, lengths),
                 *_leak_problems([snapshot for snapshot, _ in parts], scored),
                 *_memory_problems(need),
             )
@@ -264,7 +266,7 @@ def _steps(recipe: Recipe, rows: int) -> int:
     if train.steps is not None:
         return train.steps
     batches = math.ceil(rows / (train.batch_size * train.gradient_accumulation))
-    return max(1, round(batches * (train.epochs or 0)))
+    return max(1, math.ceil(batches * (train.epochs or 0)))
 
 
 def _spread(lengths: tokens.Lengths | None) -> dict[str, int]:
@@ -303,7 +305,7 @@ def _memory_problems(need: int) -> list[tuple[str, str]]:
 def _recipe_problems(recipe: Recipe) -> list[tuple[str, str]]:
     from vlmrecipes.models.load import device
 
-    problems = []
+    problems: list[tuple[str, str]] = []
     if recipe.train.backend != "trl":
         problems.append(("train.backend", "this version trains with 'trl' only"))
     if recipe.lora and recipe.model.init == "config":
@@ -316,7 +318,7 @@ def _recipe_problems(recipe: Recipe) -> list[tuple[str, str]]:
 
 
 def _side_problems(rows: Sequence[Row], eval_rows: Sequence[Row], *, trains: bool) -> list[tuple[str, str]]:
-    problems = []
+    problems: list[tuple[str, str]] = []
     if trains and not rows:
         problems.append(("data.train", "its train side is empty"))
     if not eval_rows:
@@ -329,16 +331,21 @@ def _side_problems(rows: Sequence[Row], eval_rows: Sequence[Row], *, trains: boo
 def _length_problems(recipe: Recipe, rows: Sequence[Row], lengths: tokens.Lengths | None) -> list[tuple[str, str]]:
     if lengths is None:
         return []
-    problems, most = [], recipe.model.max_length
+    problems: list[tuple[str, str]] = []
+    most = recipe.model.max_length
     over = (lengths.total > most).nonzero()[0].tolist()
     if over:
-        ids = ", ".join(rows[place].sample for place in over[:SHOWN])
-        problem = f"{len(over)} rows are longer than {most} tokens (longest {lengths.total.max()}; samples {ids}): nothing is cut"
-        problems.append(("model.max_length", f"{problem}; raise it, or lower the declaration's prepare.max_side"))
+        found = f"{len(over)} rows are longer than {most} tokens (longest {lengths.total.max()}; {_some(rows, over)})"
+        problems.append(
+            ("model.max_length", f"{found}: nothing is cut; raise it, or lower prepare.max_side of the data")
+        )
     if silent := (lengths.completion == 0).nonzero()[0].tolist():
-        ids = ", ".join(rows[place].sample for place in silent[:SHOWN])
-        problems.append(("data.train", f"{len(silent)} rows have no token to learn (samples {ids})"))
+        problems.append(("data.train", f"{len(silent)} rows have no token to learn ({_some(rows, silent)})"))
     return problems
+
+
+def _some(rows: Sequence[Row], places: Sequence[int]) -> str:
+    return "samples " + ", ".join(rows[place].sample for place in places[:SHOWN])
 
 
 def _leak_problems(
@@ -346,7 +353,7 @@ def _leak_problems(
 ) -> list[tuple[str, str]]:
     """Tell of eval samples whose pictures, or whose words when they have none, are on the training side."""
     learned = {
-        mark for snapshot in trained for mark in _marks(snapshot, snapshot.samples("train")).values() for mark in mark
+        mark for snapshot in trained for marks in _marks(snapshot, snapshot.samples("train")).values() for mark in marks
     }
     leaks = [
         sample

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -157,7 +158,7 @@ class Recipe(Table):
     @field_validator("version")
     @classmethod
     def _three_numbers(cls, version: str) -> str:
-        if len(parts := version.split(".")) != 3 or not all(part.isdigit() for part in parts):
+        if not re.fullmatch(r"\d+\.\d+\.\d+", version):
             raise ValueError(f"must be three numbers as in 1.0.0, found {version!r}")
         return version
 

@@ -90,10 +90,18 @@ def resume_run(name: str, *, store: str) -> dict[str, Any]:
     return _finish(folder, read_plan(folder / "plan.json"))
 
 
-def report(names: Sequence[str], output: Path, *, store: str) -> None:
-    """Write one HTML page about the runs `names` to `output`."""
-    folders = [ledger.find(runs_folder(store), name) for name in names]
+def report(names: Sequence[str], output: Path, *, store: str, last: int = 0) -> dict[str, Any]:
+    """Write one HTML page about the runs `names`, or the `last` ones, to `output`; returns its path and the runs' scores.
+
+    Raises InputError for a run that is not there, and when none is named.
+    """
+    there = runs_folder(store)
+    newest = [run["run"] for run in ledger.runs(there)[:last]]
+    folders = [ledger.find(there, name) for name in (*names, *reversed(newest))]
+    if not folders:
+        raise InputError.one("no run to report on: name one, or say --last 1")
     write_report(folders, output, _pictures(store, folders))
+    return {"path": str(output.absolute()), "runs": [_view(folder) for folder in folders]}
 
 
 def _recipe(file: Path, overrides: Sequence[str]) -> Recipe:
@@ -105,15 +113,16 @@ def _recipe(file: Path, overrides: Sequence[str]) -> Recipe:
 
 def _swapped(swaps: Sequence[str]) -> dict[str, str]:
     """Return role → snapshot for `--data train=receipts@3`; a bare `receipts@3` stands for both roles."""
-    chosen_ones, problems = {}, []
+    found: dict[str, str] = {}
+    problems = []
     for swap in swaps:
         role, equals, name = swap.rpartition("=")
         if role not in ("", "train", "eval") or not name or (equals and not role):
             problems.append(Problem("--data", swap, "expected train=NAME@N, eval=NAME@N or NAME@N"))
-        chosen_ones |= dict.fromkeys([role] if role else ["train", "eval"], name)
+        found |= dict.fromkeys([role] if role else ["train", "eval"], name)
     if problems:
         raise InputError(problems)
-    return chosen_ones
+    return found
 
 
 def _check_trust(recipe: Recipe, file: Path, *, allowed: bool) -> None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import difflib
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
@@ -17,6 +17,8 @@ from vlmrecipes.errors import InputError, Problem
 
 MAX_BYTES = 1 << 20
 """A declaration or recipe larger than this is refused unread."""
+SHOWN = 60
+"""So many characters of a value found are shown."""
 
 
 class Table(BaseModel):
@@ -70,24 +72,39 @@ def parse(model: type[T], data: dict[str, Any], name: str) -> T:
     try:
         return model.model_validate(data)
     except ValidationError as error:
-        raise InputError([_problem(model, data, dict(item), name) for item in error.errors()]) from None
+        raise InputError(_problems(model, data, [dict(item) for item in error.errors()], name)) from None
 
 
-def _problem(model: type[Table], data: dict[str, Any], item: dict[str, Any], name: str) -> Problem:
-    loc = [part for part in item["loc"] if not _is_tag(data, item["loc"], part)]
-    return Problem(name, key_path(loc), _sentence(item, _known(model, item["loc"][:-1])))
+def _problems(model: type[Table], data: dict[str, Any], items: list[dict[str, Any]], name: str) -> list[Problem]:
+    """Return one problem a place. Where a value may be of several types, pydantic tells of each that it is not."""
+    found: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
+    for item in items:
+        found.setdefault(_place(data, item), []).append(item)
+    inner = [place for place in found if not any(place == other[: len(place)] != other for other in found)]
+    return [
+        Problem(name, key_path(place), _told(found[place], _known(model, found[place][0]["loc"][:-1])))
+        for place in inner
+    ]
 
 
-def _is_tag(data: Any, loc: Sequence[Any], part: Any) -> bool:
-    """Tell whether `part` is a union's tag that pydantic put into the path, not a key of the file."""
-    at = loc.index(part)
-    holder = data
-    for step in loc[:at]:
+def _place(data: Any, item: dict[str, Any]) -> tuple[Any, ...]:
+    """Return the item's path in the file: without what pydantic puts in for the members of a union."""
+    holder, path = data, []
+    for part in item["loc"]:
         try:
-            holder = holder[step]
+            holder = holder[part]
         except (KeyError, IndexError, TypeError):
             continue
-    return isinstance(part, str) and isinstance(holder, dict) and part not in holder and holder.get("type") == part
+        path.append(part)
+    missing = item["type"] == "missing"
+    return (*path, item["loc"][-1]) if missing else tuple(path)
+
+
+def _told(items: Sequence[dict[str, Any]], known: Sequence[str]) -> str:
+    wanted = [_TYPES[item["type"]] for item in items if item["type"] in _TYPES]
+    if len(wanted) == len(items):
+        return f"expected {' or '.join(dict.fromkeys(wanted))}, found {_shown(items[0]['input'])}"
+    return _sentence(items[0], known)
 
 
 def key_path(parts: Sequence[Any]) -> str:
@@ -99,23 +116,19 @@ def key_path(parts: Sequence[Any]) -> str:
 
 
 def _sentence(item: dict[str, Any], known: Sequence[str]) -> str:
-    kind, found = item["type"], _shown(item.get("input"))
-    if kind == "extra_forbidden":
-        return _unknown_key(str(item["loc"][-1]), known)
-    if kind == "missing":
-        return "missing; it must be given"
-    if kind in _TYPES:
-        return f"expected {_TYPES[kind]}, found {found}"
-    if kind == "value_error":
-        return str(item["ctx"]["error"])
-    if kind == "union_tag_not_found":
-        return "missing `type`; it says what kind of table this is"
-    if kind == "union_tag_invalid":
-        return f"unknown type {item['ctx']['tag']!r}; known: {item['ctx']['expected_tags']}"
-    if kind == "literal_error":
-        return f"must be {item['ctx']['expected']}, found {found}"
+    kind, context = item["type"], item.get("ctx", {})
+    told: dict[str, Callable[[], str]] = {
+        "extra_forbidden": lambda: _unknown_key(str(item["loc"][-1]), known),
+        "missing": lambda: "missing; it must be given",
+        "value_error": lambda: str(context["error"]),
+        "union_tag_not_found": lambda: "missing `type`; it says what kind of table this is",
+        "union_tag_invalid": lambda: f"unknown type {context['tag']!r}; known: {context['expected_tags']}",
+        "literal_error": lambda: f"must be {context['expected']}, found {_shown(item['input'])}",
+    }
+    if kind in told:
+        return told[kind]()
     message = item["msg"].replace("Input should be", "must be")
-    return f"{message[0].lower()}{message[1:]}, found {found}"
+    return f"{message[0].lower()}{message[1:]}, found {_shown(item['input'])}"
 
 
 def _unknown_key(key: str, known: Sequence[str]) -> str:
@@ -151,7 +164,7 @@ def _tags(table: type[Table]) -> tuple[Any, ...]:
 
 def _shown(value: Any) -> str:
     text = repr(value)
-    return text if len(text) <= 60 else text[:57] + "…"
+    return text if len(text) <= SHOWN else text[: SHOWN - 1] + "…"
 
 
 def override(data: dict[str, Any], assignments: Sequence[str]) -> None:

@@ -50,8 +50,8 @@ def test_outputs_are_those_of_transformers() -> None:
     inputs = batch(sizes(2), "right")
     with torch.no_grad():
         quick = model(**inputs).logits
-        model.model.visual._forward_pre_hooks.clear()
-        model.model.visual._forward_pre_hooks_with_kwargs.clear()
+        model.model.visual._forward_pre_hooks.clear()  # noqa: SLF001
+        model.model.visual._forward_pre_hooks_with_kwargs.clear()  # noqa: SLF001
         del model.model.get_rope_index
         slow = model(**inputs).logits
     assert torch.equal(quick, slow)

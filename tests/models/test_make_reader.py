@@ -145,7 +145,9 @@ def test_counted_image_tokens_are_those_it_makes(processor: Any) -> None:
     ("size", "becomes"),
     [((32, 320), (4, 26)), ((32, 720), (2, 52)), ((41, 600), (2, 42)), ((64, 900), (4, 64)), ((84, 1836), (4, 104))],
 )
-def test_lines_become_one_or_two_rows_of_tokens(processor: Any, size: tuple[int, int], becomes: tuple[int, int]) -> None:
+def test_lines_become_one_or_two_rows_of_tokens(
+    processor: Any, size: tuple[int, int], becomes: tuple[int, int]
+) -> None:
     made = processor.image_processor([Image.new("RGB", size[::-1])], return_tensors="pt")
     assert tuple(made["image_grid_thw"][0].tolist()) == (1, *becomes)
 

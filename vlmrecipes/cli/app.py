@@ -259,17 +259,19 @@ def runs_show(
 
 @app.command()
 def report(
-    names: Annotated[list[str], typer.Argument(metavar="RUN…", help="Run ids, or `latest`.")],
+    names: Annotated[list[str] | None, typer.Argument(metavar="RUN…", help="Run ids, or `latest`.")] = None,
+    last: Annotated[int, typer.Option(min=0, help="The newest so many runs, oldest first.")] = 0,
     output: Annotated[Path, typer.Option("--output", "-o", metavar="FILE.html")] = Path("report.html"),
     store: StoreUri = STORE,
     as_json: Json = False,
 ) -> None:
-    """Write one self-contained HTML page about one or several runs."""
+    """Write one self-contained HTML page about one or several runs, and print their scores."""
+    from vlmrecipes.cli.showing import report_lines
     from vlmrecipes.run import report as work
 
     with outcome(as_json=as_json) as done:
-        work(names, output, store=store)
-        done({"path": str(output.absolute())}, [str(output.absolute())])
+        view = work(names or (), output, store=store, last=last)
+        done(view, report_lines(view))
 
 
 @app.command()

@@ -67,6 +67,12 @@ def run_lines(view: Mapping[str, Any]) -> list[str]:
     return [*lines, "", *(f"{name}: {path}" for name, path in paths if path)]
 
 
+def report_lines(view: Mapping[str, Any]) -> list[str]:
+    """Return what `report` prints: one table for all its runs, and where things lie."""
+    records = [f"record: {run['record']}" for run in view["runs"]]
+    return [*score_table(view["runs"]), "", *records, f"report: {view['path']}"]
+
+
 def score_table(views: Sequence[Mapping[str, Any]]) -> list[str]:
     """Return one table of the scores of several runs: before, after, 95 % interval, n."""
     rows = [row for view in views for row in _score_rows(view)]

@@ -13,7 +13,7 @@ _BITS = 64
 def in_eval(group: str, share: float, salt: str) -> bool:
     """Tell whether a keyed hash of `group` falls into the first `share` (0 to 1) of the hash range."""
     digest = hashlib.blake2b(group.encode("utf-8", "surrogatepass"), key=_key(salt), digest_size=_BITS // 8).digest()
-    return int.from_bytes(digest, "big") < share * 2**_BITS
+    return int.from_bytes(digest, "big") < share * float(2**_BITS)
 
 
 def _key(salt: str) -> bytes:

@@ -16,7 +16,7 @@ class AbsentColumnError(KeyError):
 
 @dataclass(frozen=True, slots=True)
 class Template:
-    """`{a}` is column `a`, `{a.b}` key `b` inside it, `{{` a brace. A template that is one field alone keeps the value's type."""
+    """`{a}` is column `a`, `{a.b}` key `b` inside it, `{{` a brace. One field alone keeps the value's type."""
 
     text: str
 

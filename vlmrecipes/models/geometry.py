@@ -1,8 +1,8 @@
 """Where patches and tokens stand, worked out for a whole batch at once.
 
 transformers works out the positions of a Qwen2.5-VL batch image by image and row by row, in thousands of tiny operations
-that a GPU waits for: 118 of 177 ms a step for 256 line images. Few grids of patches are distinct, so what the vision tower needs is
-remembered for each of them, and the positions of tokens are counted in numpy.
+that a GPU waits for. Few grids of patches are distinct, so what the vision tower needs is remembered for each of them, and
+the positions of tokens are counted in numpy.
 
 Shapes: B rows, L tokens a row, S images.
 """

@@ -41,7 +41,8 @@ class Decoded:
 def decode(raw: bytes, policy: Prepare, *, keep_detail: bool) -> Decoded:
     """Return the first frame, upright, in `policy.mode`. `keep_detail`: never decode a JPEG at a smaller scale.
 
-    The last pages are remembered: rows that crop lines from one page follow each other. Raises ImageError (`undecodable`, `too_large`).
+    The last pages are remembered: rows that crop lines from one page follow each other.
+    Raises ImageError (`undecodable`, `too_large`).
     """
     from PIL import Image
 

@@ -8,7 +8,7 @@ from vlmrecipes.data.declaration import Prepare
 
 
 def target_size(width: int, height: int, policy: Prepare) -> tuple[int, int]:
-    """Return (width, height) in pixels: enlarged to `min_side`, shrunk to `max_side` and `max_pixels`, rounded to `multiple_of`.
+    """Return (width, height) in pixels: enlarged to `min_side`, shrunk to `max_side` and `max_pixels`, rounded.
 
     Shrinking wins over enlarging. Sides are at least `multiple_of`.
     """

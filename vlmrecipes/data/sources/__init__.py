@@ -82,6 +82,7 @@ def _open(spec: Source, number: int, file: Path) -> Opened:
 
 
 _FILES = (JsonlSource, CsvSource, ParquetSource)
+_OnDisk = JsonlSource | CsvSource | ParquetSource | FolderSource
 
 
 def _default_root(path: Path) -> Path:
@@ -106,7 +107,7 @@ def _path(text: str, file: Path, key: str) -> Path:
     return path
 
 
-def _reader(spec: Source, path: Path, file: Path, key: str) -> Callable[[], Iterator[RawRow]]:
+def _reader(spec: _OnDisk, path: Path, file: Path, key: str) -> Callable[[], Iterator[RawRow]]:
     if isinstance(spec, FolderSource):
         if not path.is_dir():
             raise InputError.one(f"{spec.path!r} is not a folder", file=str(file), key=f"{key}.path")
@@ -115,7 +116,8 @@ def _reader(spec: Source, path: Path, file: Path, key: str) -> Callable[[], Iter
         raise InputError.one(
             f"{spec.path!r} is a folder; give a file, or type = 'folder'", file=str(file), key=f"{key}.path"
         )
-    read = {"jsonl": tabular.jsonl_rows, "csv": tabular.csv_rows, "parquet": tabular.parquet_rows}[spec.type]
+    readers = {"jsonl": tabular.jsonl_rows, "csv": tabular.csv_rows, "parquet": tabular.parquet_rows}
+    read = readers[spec.type]
     return lambda: (RawRow(*row) for row in read(path))
 
 

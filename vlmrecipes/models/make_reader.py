@@ -13,6 +13,7 @@ The weights come from this project's own recipe, which starts from this folder w
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 from pathlib import Path
 from typing import Any
@@ -233,5 +234,19 @@ def write(folder: Path) -> None:
         (folder / name).write_text(text, encoding="utf-8", newline="\n")
 
 
+def adopt(run: Path, folder: Path) -> None:
+    """Put the weights of a finished run of `recipes/reader.toml` into `folder`, in bfloat16, with the run's record."""
+    import torch
+    from safetensors.torch import load_file, save_file
+
+    weights = load_file(run / "model" / "model.safetensors")
+    halves = {name: weight.to(torch.bfloat16).contiguous() for name, weight in weights.items()}
+    save_file(halves, folder / "model.safetensors", metadata={"format": "pt"})
+    (folder / "training").mkdir(exist_ok=True)
+    shutil.copy(run / "record.json", folder / "training" / "record.json")
+
+
 if __name__ == "__main__":
     write(Path(sys.argv[1]))
+    if len(sys.argv) > 2:  # noqa: PLR2004 - the run is the second argument
+        adopt(Path(sys.argv[2]), Path(sys.argv[1]))

@@ -129,7 +129,7 @@ class _ImageWriter:
         self._known[image.origin] = (image.key, image.pixels)
         if image.key not in self._keys:
             self._keys.add(image.key)
-            self._rows.append(asdict(image))
+            self._rows.append({name: getattr(image, name) for name in Prepared.__slots__})
             self._bytes += len(image.data)
             if self._bytes >= FLUSH_BYTES:
                 self.flush()

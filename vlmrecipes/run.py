@@ -100,7 +100,10 @@ def report(names: Sequence[str], output: Path, *, store: str, last: int = 0) -> 
     folders = [ledger.find(there, name) for name in (*names, *reversed(newest))]
     if not folders:
         raise InputError.one("no run to report on: name one, or say --last 1")
-    write_report(folders, output, _pictures(store, folders))
+    try:
+        write_report(folders, output, _pictures(store, folders))
+    except OSError as error:
+        raise InputError.one(f"cannot be written: {error.strerror}", file=str(output), key="--output") from None
     return {"path": str(output.absolute()), "runs": [_view(folder) for folder in folders]}
 
 

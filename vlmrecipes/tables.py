@@ -65,6 +65,9 @@ def read_toml(path: Path, name: str) -> dict[str, Any]:
         raise InputError.one(f"not UTF-8 text (byte {error.start})", file=name) from None
     except tomllib.TOMLDecodeError as error:
         raise InputError.one(f"not valid TOML: {error}", file=name) from None
+    except (ValueError, RecursionError) as error:
+        # A number of thousands of digits, lists in lists a thousand deep.
+        raise InputError.one(f"not a file written by a person: {error}", file=name) from None
 
 
 def parse(model: type[T], data: dict[str, Any], name: str) -> T:

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from vlmrecipes.cli.output import outcome, table
+from vlmrecipes.errors import InputError
 
 app = typer.Typer(
     name="vlmrecipes",
@@ -192,7 +193,7 @@ def run(
 
     with outcome(as_json=as_json) as done:
         if bool(recipe) == bool(resume):
-            raise typer.BadParameter("give either a RECIPE or --resume RUN")
+            raise InputError.one("give either a RECIPE or --resume RUN")
         if recipe:
             trust = trust_remote_code
             view = run_recipe(recipe, store=store, swaps=data or (), overrides=settings or (), trust_remote_code=trust)

@@ -57,10 +57,13 @@ def scaffold(folder: Path) -> list[Path]:
     there = [name for name in (*texts, *pictures) if (folder / name).exists()]
     if there:
         raise InputError.one(f"{there[0]} is there already; nothing was written", file=str(folder))
-    for name, text in texts.items():
-        _make(folder / name).write_text(text, "utf-8")
-    for name, text in pictures.items():
-        _draw(text, _make(folder / name))
+    try:
+        for name, text in texts.items():
+            _make(folder / name).write_text(text, "utf-8")
+        for name, text in pictures.items():
+            _draw(text, _make(folder / name))
+    except OSError as error:
+        raise InputError.one(f"cannot be written: {error.strerror}", file=str(folder)) from None
     return [folder / name for name in (*texts, *pictures)]
 
 

@@ -156,19 +156,22 @@ def _settle(declaration: Declaration, gathered: _Gathered) -> tuple[list[Sample]
     declared = [candidate.split for candidate in gathered.candidates]
     contents = [_content(c, p) for c, p in zip(gathered.candidates, pixels, strict=True)]
     doubles = _duplicates(gathered, contents, declared) if declaration.dedup.exact else {}
-    kept = [row for row in range(len(contents)) if row not in doubles]
-    groups = [gathered.candidates[row].group or _own_group(pixels[row], contents[row]) for row in kept]
+    groups = [
+        c.group or _own_group(p, content) for c, p, content in zip(gathered.candidates, pixels, contents, strict=True)
+    ]
+    # Duplicates take part, and join their groups: a row that comes later must not pull its elder twin out of eval.
     sides = split.sides(
         groups,
-        [pixels[row] for row in kept],
-        [declared[row] for row in kept],
+        [(*p, content) for p, content in zip(pixels, contents, strict=True)],
+        declared,
         share=declaration.split.eval,
         salt=declaration.split.salt or declaration.name,
     )
-    keys = [tuple(key for key, _ in gathered.images[row]) for row in kept]
+    kept = sorted((row for row in range(len(contents)) if row not in doubles), key=lambda row: sides[row])
     seen: Counter[str] = Counter()
-    parts = zip((gathered.candidates[row] for row in kept), keys, groups, sides, strict=True)
-    return sorted((_sample(*part, seen) for part in parts), key=lambda sample: sample.id), len(doubles)
+    keys = [tuple(key for key, _ in images) for images in gathered.images]
+    samples = [_sample(gathered.candidates[row], keys[row], groups[row], sides[row], seen) for row in kept]
+    return sorted(samples, key=lambda sample: sample.id), len(doubles)
 
 
 def _content(candidate: Candidate, pixels: tuple[str, ...]) -> str:
@@ -180,7 +183,8 @@ def _own_group(pixels: tuple[str, ...], content: str) -> str:
 
 
 def _duplicates(gathered: _Gathered, contents: list[str], declared: list[Split | None]) -> dict[int, int]:
-    order = [sha256(canonical([c.source, c.group, c.split, c.metadata])) for c in gathered.candidates]
+    rows = zip(gathered.candidates, gathered.images, strict=True)
+    order = [sha256(canonical([c.source, c.group, c.split, c.metadata, images])) for c, images in rows]
     doubles = dedup.exact_duplicates(contents, declared, order)
     for row, kept in doubles.items():
         candidate, other = gathered.candidates[row], gathered.candidates[kept]

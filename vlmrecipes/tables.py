@@ -149,7 +149,7 @@ def _known(model: type[Table], loc: Sequence[Any]) -> list[str]:
             continue
         options = _tables_in(here)
         here = next((o for o in options if part in _tags(o)), None) or next(
-            (o.model_fields[part].annotation for o in options if part in o.model_fields), None
+            (o.model_fields[part].annotation for o in options if part in o.model_fields), here
         )
     return sorted({key for option in _tables_in(here) for key in option.model_fields})
 

@@ -30,9 +30,20 @@ def _check_recipe(data: dict[str, Any], path: Path) -> None:
     from vlmrecipes.evaluate import metrics
     from vlmrecipes.recipe import Recipe
 
-    recipe = tables.parse(Recipe, data, str(path))
-    if problems := metrics.problems(recipe.eval.metrics, str(path)):
+    problems = metrics.problems(_metric_names(data), str(path))
+    try:
+        tables.parse(Recipe, data, str(path))
+    except InputError as error:
+        problems = [*error.problems, *problems]
+    if problems:
         raise InputError(problems)
+
+
+def _metric_names(data: dict[str, Any]) -> list[str]:
+    """Return the names of metrics in a recipe that may be wrong elsewhere."""
+    table = data.get("eval")
+    names = table.get("metrics") if isinstance(table, dict) else None
+    return [name for name in names if isinstance(name, str)] if isinstance(names, list) else []
 
 
 def json_schema(kind: str) -> dict[str, Any]:

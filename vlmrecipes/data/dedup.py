@@ -11,7 +11,8 @@ def exact_duplicates(contents: Sequence[str], declared: Sequence[Split | None], 
     """Return, for each row that repeats another's content, the row that is kept.
 
     Of rows with equal `contents` the one declared for eval is kept before one that is not (a training copy of it would
-    leak), then the first by `order`: a text from the row itself, so that the order of rows decides nothing.
+    leak), one declared for train last (an undeclared copy may stand on the eval side already), then the first by
+    `order`: a text from the row itself, so that the order of rows decides nothing.
     """
     kept: dict[str, int] = {}
     for row, content in enumerate(contents):
@@ -21,5 +22,5 @@ def exact_duplicates(contents: Sequence[str], declared: Sequence[Split | None], 
     return {row: kept[content] for row, content in enumerate(contents) if kept[content] != row}
 
 
-def _rank(row: int, declared: Sequence[Split | None], order: Sequence[str]) -> tuple[bool, str]:
-    return declared[row] != "eval", order[row]
+def _rank(row: int, declared: Sequence[Split | None], order: Sequence[str]) -> tuple[int, str]:
+    return ("eval", None, "train").index(declared[row]), order[row]

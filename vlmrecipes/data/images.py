@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,10 @@ from vlmrecipes.data.sample import Reason
 
 MAX_FILE_BYTES = 256 << 20
 """A larger image file is dropped unread."""
+LONGEST_NAME = 256
+"""A text longer than a name may be, and not there as a file, is tried as base64."""
+BASE64_WITH_SLASH = re.compile(r"/[A-Za-z0-9+/]{256,}={0,2}")
+"""Every JPEG in base64 begins with a slash and looks like an absolute path."""
 
 
 class ImageError(Exception):
@@ -45,13 +50,15 @@ def _from_text(text: str, root: Path) -> bytes:
         return _base64(text.partition(",")[2])
     if text.startswith(("http://", "https://")):
         raise ImageError("missing_image", "is a URL; this version reads local images only")
+    if BASE64_WITH_SLASH.fullmatch(text):
+        return _base64(text)
     path = inside(root, text)
     try:
         if path.stat().st_size > MAX_FILE_BYTES:
             raise ImageError("too_large", f"{text}: file larger than {MAX_FILE_BYTES} bytes")
         return path.read_bytes()
     except (OSError, ValueError) as error:
-        if len(text) > 256:  # noqa: PLR2004 - longer than a path's component may be: base64 without its prefix
+        if len(text) > LONGEST_NAME:
             return _base64(text)
         reason = error.strerror if isinstance(error, OSError) else str(error)
         raise ImageError("missing_image", f"{text}: {reason}") from None
@@ -64,6 +71,8 @@ def inside(root: Path, text: str) -> Path:
         path = (base / text).resolve()
     except (OSError, ValueError):
         return root / "\0unreadable" if "\0" in text else root / text
+    except RuntimeError:
+        raise ImageError("missing_image", f"{text}: links that lead in a circle") from None
     if not path.is_relative_to(base):
         raise ImageError("outside_root", f"{text}: lies outside the declared root")
     return path

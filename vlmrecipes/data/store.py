@@ -77,7 +77,9 @@ class Store:
     def _open(self, name: str, schema: pa.Schema | None, key: str) -> Any:
         database = self.database()
         try:
-            return database.open_table(name)
+            table = database.open_table(name)
+            if schema is None or not key or _has_key(table, key):
+                return table
         except (ValueError, FileNotFoundError):
             if schema is None:
                 raise StoreError(f"{self.uri}: the table {name!r} is gone") from None
@@ -118,9 +120,14 @@ class Store:
 def _created(database: Any, name: str, schema: pa.Schema, key: str) -> Any:
     """Return the table with its key set; a table that another process made meanwhile is taken as it is."""
     table = database.create_table(name, schema=schema, storage_options=_STABLE_ROWS, exist_ok=True)
-    if key and "primary-key" not in str(table.schema.field(key).metadata):
+    if key and not _has_key(table, key):
         table.set_unenforced_primary_key(key)
     return table
+
+
+def _has_key(table: Any, key: str) -> bool:
+    """Tell whether the primary key is set: a table that is just being made, or whose maker was killed, has none yet."""
+    return "primary-key" in str(table.schema.field(key).metadata)
 
 
 def columns(table: Any, names: Sequence[str]) -> pa.Table:
@@ -153,7 +160,10 @@ def local(uri: str) -> Path:
     """Return the store's folder. Raises StoreError for a remote URI: this version keeps stores on a local disk."""
     if "://" in uri:
         raise StoreError(f"{uri}: this version keeps its store in a local folder")
-    return Path(uri)
+    path = Path(uri)
+    if path.exists() and not path.is_dir():
+        raise StoreError(f"{uri}: not a folder; a store is one")
+    return path
 
 
 @contextmanager

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from vlmrecipes import extras
-from vlmrecipes.errors import InputError
+from vlmrecipes.errors import InputError, RunError
 from vlmrecipes.models import attention as attentions
 from vlmrecipes.models import geometry
 
@@ -50,6 +50,8 @@ def load_model(  # noqa: PLR0913
     Raises InputError for a precision that the device or the start does not allow, and MissingExtraError where
     bitsandbytes is needed and not installed.
     """
+    from safetensors import SafetensorError
+
     _check(load_in, init, device)
     _quiet()
     options = {
@@ -57,7 +59,10 @@ def load_model(  # noqa: PLR0913
         "attn_implementation": attention or "sdpa",
         "trust_remote_code": trust_remote_code,
     }
-    model = _random(ref, seed, options) if init == "config" else _pretrained(ref, load_in, device, options)
+    try:
+        model = _random(ref, seed, options) if init == "config" else _pretrained(ref, load_in, device, options)
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+        raise RunError(f"{ref.id}: its weights cannot be loaded: {str(error).splitlines()[0]}") from error
     if load_in not in ("4bit", "8bit"):
         model = model.to(device)
     if attention is None:

@@ -142,7 +142,7 @@ def _exploded(rows: Iterator[RawRow], column: str) -> Iterator[RawRow]:
 def _check_columns(opened: Opened, file: str, key: str) -> None:
     try:
         head = list(islice(opened.rows(), PEEK))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, NotImplementedError) as error:
         raise InputError.one(f"cannot be read: {error}", file=file, key=f"{key}.path") from None
     if not head:
         raise InputError.one("the source holds no rows", file=file, key=key)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,9 @@ MAX_LINE_BYTES = 64 << 20
 """A longer JSON line is a bad row, not a reason to fill memory."""
 PARQUET_BATCH = 64
 """Rows read at once, for columns that hold images."""
+
+SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
+"""An escape that is half a character; JSON lets it stand alone, no table can hold it."""
 
 Row = tuple[str, dict[str, Any] | None, str]
 
@@ -33,7 +37,17 @@ def _json_row(key: str, line: bytes) -> Row:
         return key, None, f"not valid JSON: {error}"
     if not isinstance(value, dict):
         return key, None, f"a JSON object is wanted, this is {type(value).__name__}"
+    if SURROGATE.search(line) and not _is_unicode(value):
+        return key, None, "half of a surrogate pair: not Unicode text"
     return key, value, ""
+
+
+def _is_unicode(value: Any) -> bool:
+    try:
+        json.dumps(value, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def csv_rows(path: Path) -> Iterator[Row]:

@@ -1,0 +1,46 @@
+"""Exact duplicates."""
+
+from __future__ import annotations
+
+import random
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from vlmrecipes.data.dedup import exact_duplicates
+from vlmrecipes.data.sample import Split
+
+Row = tuple[str, Split | None, str]
+ROWS: st.SearchStrategy[list[Row]] = st.lists(
+    st.tuples(st.sampled_from("abc"), st.sampled_from([None, "train", "eval"]), st.text("01", max_size=6)), max_size=15
+)
+
+
+def kept(rows: list[Row]) -> list[int]:
+    contents, declared, order = zip(*rows, strict=True) if rows else ((), (), ())
+    doubles = exact_duplicates(contents, declared, order)
+    return [row for row in range(len(rows)) if row not in doubles]
+
+
+@given(rows=ROWS, shuffle=st.randoms(use_true_random=False))
+def test_the_order_of_rows_decides_nothing(rows: list[Row], shuffle: random.Random) -> None:
+    other = list(rows)
+    shuffle.shuffle(other)
+    assert sorted(map(str, (rows[row] for row in kept(rows)))) == sorted(map(str, (other[row] for row in kept(other))))
+
+
+@given(rows=ROWS)
+def test_what_is_kept_has_no_duplicates_and_every_content_is_kept_once(rows: list[Row]) -> None:
+    left = [rows[row] for row in kept(rows)]
+    assert kept(left) == list(range(len(left)))
+    assert sorted(content for content, _, _ in left) == sorted({content for content, _, _ in rows})
+
+
+@given(rows=ROWS)
+def test_a_row_declared_for_eval_is_kept_before_others(rows: list[Row]) -> None:
+    wanted = {content for content, side, _ in rows if side == "eval"}
+    assert {rows[row][0] for row in kept(rows) if rows[row][1] == "eval"} == wanted
+
+
+def test_a_duplicate_names_the_row_that_is_kept() -> None:
+    assert exact_duplicates(["x", "y", "x", "x"], [None] * 4, ["3", "1", "1", "2"]) == {0: 2, 3: 2}

@@ -1,0 +1,330 @@
+"""Images made ready."""
+
+from __future__ import annotations
+
+import io
+import struct
+import zlib
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from vlmrecipes.data.declaration import Prepare
+from vlmrecipes.data.images import ImageError
+from vlmrecipes.data.prepare import Prepared, origin_of, prepare_image
+from vlmrecipes.data.prepare.hashing import perceptual_hash
+from vlmrecipes.data.prepare.resize import target_size
+
+PLAIN = Prepare()
+
+
+def encoded(image: Image.Image, kind: str = "PNG", **options: Any) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+def picture(width: int = 60, height: int = 40) -> Image.Image:
+    """Return a picture without symmetry: no two of its eight turns are alike."""
+    x, y = np.meshgrid(np.linspace(0, 255, width), np.linspace(0, 255, height))
+    corner = np.where((x < 80) & (y < 80), 255, 0)
+    return Image.fromarray(np.stack([x, y, corner], axis=-1).astype(np.uint8))
+
+
+def seen(prepared: Prepared) -> np.ndarray:
+    """Return the stored pixels, as any reader decodes them."""
+    image = Image.open(io.BytesIO(prepared.data))
+    assert (image.format, image.size) == (prepared.format, (prepared.width, prepared.height))
+    return np.asarray(image).astype(int)
+
+
+def reason(raw: bytes, policy: Prepare = PLAIN, crop: tuple[float, float, float, float] | None = None) -> str:
+    with pytest.raises(ImageError) as caught:
+        prepare_image(raw, crop, policy)
+    assert caught.value.message
+    return caught.value.reason
+
+
+def png_header(width: int, height: int) -> bytes:
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    pixels = zlib.compress(b"\0" * 1000)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", pixels) + chunk(b"IEND", b"")
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("kind", ["PNG", "JPEG"])
+def test_pictures_stand_upright_whatever_exif_says(orientation: int, kind: str) -> None:
+    upright = np.asarray(picture())
+    # How a camera that writes this orientation stores the upright picture (CIPA DC-008, tag 274: row 0, column 0).
+    stored = {
+        1: upright,
+        2: upright[:, ::-1],
+        3: upright[::-1, ::-1],
+        4: upright[::-1],
+        5: upright.transpose(1, 0, 2),
+        6: np.rot90(upright, 1),
+        7: upright[::-1, ::-1].transpose(1, 0, 2),
+        8: np.rot90(upright, -1),
+    }[orientation]
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    options = {"quality": 100, "subsampling": 0} if kind == "JPEG" else {}
+    raw = encoded(Image.fromarray(np.ascontiguousarray(stored)), kind, exif=exif, **options)
+    prepared = prepare_image(raw, None, PLAIN)
+    assert (prepared.width, prepared.height) == (60, 40)
+    assert np.abs(seen(prepared) - upright.astype(int)).mean() < (3 if kind == "JPEG" else 1e-9)
+    assert Image.open(io.BytesIO(prepared.data)).getexif().get(0x0112, 1) == 1
+    assert ("upright" in prepared.steps) == (orientation != 1)
+
+
+def test_an_orientation_that_does_not_exist_is_ignored() -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 9
+    assert prepare_image(encoded(picture(), exif=exif), None, PLAIN).steps == ""
+
+
+def test_what_is_transparent_becomes_white_and_half_transparent_half_white() -> None:
+    pixels = np.zeros((4, 4, 4), np.uint8)
+    pixels[:, 1] = (0, 0, 0, 255)
+    pixels[:, 2] = (0, 0, 0, 128)
+    for kind in ("PNG", "WEBP"):
+        options = {"lossless": True} if kind == "WEBP" else {}
+        found = seen(prepare_image(encoded(Image.fromarray(pixels), kind, **options), None, PLAIN))
+        assert found[0, 0].tolist() == [255, 255, 255]
+        assert found[0, 1].tolist() == [0, 0, 0]
+        assert abs(found[0, 2, 0] - 127) <= 1
+
+
+def test_grey_with_alpha_becomes_white_too() -> None:
+    image = Image.new("LA", (4, 4), (0, 0))
+    assert seen(prepare_image(encoded(image), None, PLAIN)).min() == 255
+    assert seen(prepare_image(encoded(image), None, Prepare(mode="L"))).min() == 255
+
+
+def test_a_palette_with_transparency_becomes_white_where_it_is_transparent() -> None:
+    image = Image.new("P", (4, 4), 1)
+    image.putpalette([255, 0, 0, 0, 0, 255])
+    image.putpixel((0, 0), 0)
+    for transparency in (0, b"\x00\xff"):
+        found = seen(prepare_image(encoded(image, transparency=transparency), None, PLAIN))
+        assert found[0, 0].tolist() == [255, 255, 255]
+        assert found[1, 1].tolist() == [0, 0, 255]
+
+
+def test_sixteen_bits_are_scaled_and_not_clipped() -> None:
+    ramp = np.linspace(0, 65535, 64 * 4).reshape(4, 64)
+    for kind in ("PNG", "TIFF"):
+        raw = encoded(Image.fromarray(ramp.astype(np.uint16)), kind)
+        found = seen(prepare_image(raw, None, Prepare(mode="L")))
+        assert np.abs(found - ramp / 257).max() <= 1
+
+
+def test_float_greys_are_scaled() -> None:
+    values = np.linspace(0, 3, 16, dtype=np.float32).reshape(4, 4)
+    values[0, 0] = np.nan
+    found = seen(prepare_image(encoded(Image.fromarray(values), "TIFF"), None, Prepare(mode="L")))
+    assert (found.min(), found.max()) == (0, 255)
+
+
+def test_cmyk_becomes_rgb() -> None:
+    raw = encoded(Image.new("CMYK", (16, 16), (0, 255, 255, 0)), "JPEG", quality=100)
+    found = seen(prepare_image(raw, None, PLAIN))
+    assert found.shape == (16, 16, 3)
+    assert np.abs(found[8, 8] - [255, 0, 0]).max() <= 4
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "P", "RGB", "RGBA", "LA", "I;16", "I", "F", "CMYK", "YCbCr"])
+@pytest.mark.parametrize("wanted", ["RGB", "L"])
+def test_every_colour_mode_is_stored_in_the_mode_that_is_wanted(mode: str, wanted: Any) -> None:
+    kind = "PNG" if mode in {"1", "L", "P", "RGB", "RGBA", "LA", "I;16"} else "TIFF"
+    prepared = prepare_image(encoded(Image.new(mode, (9, 7)), kind), None, Prepare(mode=wanted))
+    assert Image.open(io.BytesIO(prepared.data)).mode == wanted
+
+
+def test_damaged_files_are_undecodable() -> None:
+    jpeg, png = encoded(picture(200, 200), "JPEG"), encoded(picture(200, 200))
+    assert reason(jpeg[: len(jpeg) // 2]) == "undecodable"
+    assert reason(png[: len(png) // 2]) == "undecodable"
+    assert reason(jpeg[:20]) == "undecodable"
+    assert reason(b"") == "undecodable"
+    assert reason(b"no picture at all\n" * 20) == "undecodable"
+    assert reason(b"<svg xmlns='http://www.w3.org/2000/svg'/>") == "undecodable"
+    assert reason(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n") == "undecodable"
+
+
+@settings(deadline=None, max_examples=60)
+@given(data=st.data(), kind=st.sampled_from(["PNG", "JPEG", "GIF", "TIFF", "BMP", "WEBP"]))
+def test_a_file_with_any_bytes_changed_is_prepared_or_refused(data: st.DataObject, kind: str) -> None:
+    raw = bytearray(encoded(picture(24, 16), kind))
+    for _ in range(data.draw(st.integers(1, 6))):
+        raw[data.draw(st.integers(0, len(raw) - 1))] = data.draw(st.integers(0, 255))
+    try:
+        prepared = prepare_image(bytes(raw), None, Prepare(max_source_pixels=1_000_000))
+    except ImageError:
+        return
+    assert max(prepared.width, prepared.height) <= 1000
+
+
+def test_a_bomb_is_dropped_before_it_is_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
+    def never(*_: Any) -> None:
+        raise AssertionError("decoded")
+
+    monkeypatch.setattr("PIL.ImageFile.ImageFile.load", never)
+    assert reason(png_header(12_000, 12_000)) == "too_large"
+    assert reason(png_header(60_000, 60_000)) == "too_large"
+    assert reason(encoded(picture(101, 100), "JPEG"), Prepare(max_source_pixels=100 * 100)) == "too_large"
+
+
+def test_tiny_pictures_are_dropped() -> None:
+    assert reason(encoded(picture(1, 40))) == "too_small"
+    assert reason(encoded(picture(60, 40)), Prepare(min_source_side=41)) == "too_small"
+    assert reason(encoded(picture(60, 40)), crop=(0, 0, 30, 1)) == "too_small"
+
+
+def test_a_crop_is_cut_from_the_upright_picture_and_clamped_to_it() -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    upright = np.asarray(picture())
+    raw = encoded(Image.fromarray(np.ascontiguousarray(np.rot90(upright, 1))), exif=exif)
+    for crop, cut in (
+        ((10, 5, 30, 25), upright[5:25, 10:30]),
+        ((-5, -5, 1000, 12), upright[:12]),
+        ((9.6, 4.6, 29.6, 24.6), upright[5:25, 10:30]),
+    ):
+        assert (seen(prepare_image(raw, crop, PLAIN)) == cut).all()
+
+
+@pytest.mark.parametrize(
+    "crop", [(5, 5, 5, 9), (9, 9, 5, 5), (60, 0, 90, 10), (-9, -9, 0, 0), (1e300, 0, 1e301, 9), (4.1, 0, 4.4, 9)]
+)
+def test_a_crop_without_a_pixel_is_bad(crop: tuple[float, float, float, float]) -> None:
+    assert reason(encoded(picture()), crop=crop) == "bad_crop"
+
+
+def test_crops_of_one_page_do_not_touch_each_other() -> None:
+    raw = encoded(picture(), "JPEG")
+    first = prepare_image(raw, (0, 0, 20, 20), PLAIN)
+    prepare_image(raw, (20, 0, 60, 40), Prepare(max_side=8))
+    assert prepare_image(raw, (0, 0, 20, 20), PLAIN) == first
+
+
+SIDE = st.integers(1, 5000)
+POLICIES = st.builds(
+    Prepare,
+    max_side=st.none() | st.integers(1, 2000),
+    min_side=st.none() | st.integers(1, 2000),
+    max_pixels=st.none() | st.integers(1, 2_000_000),
+    multiple_of=st.integers(1, 64),
+)
+
+
+@settings(deadline=None, max_examples=400)
+@given(width=SIDE, height=SIDE, policy=POLICIES)
+def test_any_size_comes_out_as_the_policy_says(width: int, height: int, policy: Prepare) -> None:
+    step = policy.multiple_of
+    found = target_size(width, height, policy)
+    assert all(side >= step and side % step == 0 for side in found)
+    if policy.max_side is not None:
+        assert max(found) <= max(policy.max_side, step)
+    if policy.max_pixels is not None and min(found) > step:
+        assert found[0] * found[1] <= policy.max_pixels
+    assert target_size(height, width, policy) == found[::-1]
+
+
+@settings(deadline=None, max_examples=200)
+@given(width=SIDE, height=SIDE, most=st.integers(1, 2000))
+def test_the_longer_side_is_shrunk_to_max_side_and_nothing_is_enlarged(width: int, height: int, most: int) -> None:
+    found = target_size(width, height, Prepare(max_side=most))
+    if max(width, height) <= most:
+        assert found == (width, height)
+    else:
+        assert max(found) == most
+        assert abs(min(found) - max(1.0, min(width, height) * most / max(width, height))) <= 0.5
+
+
+@settings(deadline=None, max_examples=25)
+@given(
+    width=st.integers(2, 90),
+    height=st.integers(2, 90),
+    kind=st.sampled_from(["PNG", "JPEG", "GIF"]),
+    policy=st.builds(
+        Prepare,
+        max_side=st.integers(8, 64),
+        min_side=st.none() | st.integers(4, 64),
+        multiple_of=st.integers(1, 8),
+        format=st.sampled_from(["auto", "PNG", "JPEG"]),
+        mode=st.sampled_from(["RGB", "L"]),
+    ),
+)
+def test_what_is_stored_follows_the_policy_and_is_left_alone_when_prepared_again(
+    width: int, height: int, kind: str, policy: Prepare
+) -> None:
+    prepared = prepare_image(encoded(picture(width, height), kind), None, policy)
+    image = Image.open(io.BytesIO(prepared.data))
+    assert image.size == (prepared.width, prepared.height)
+    assert max(image.size) <= 64
+    assert image.width % policy.multiple_of == image.height % policy.multiple_of == 0
+    assert image.mode == policy.mode
+    assert image.format == (policy.format if policy.format != "auto" else "JPEG" if kind == "JPEG" else "PNG")
+    if min(image.size) >= max(2, policy.min_side or 0):
+        again = prepare_image(prepared.data, None, policy)
+        assert (again.data, again.steps, again.pixels) == (prepared.data, "", prepared.pixels)
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG"])
+def test_a_file_that_is_right_already_is_kept_byte_for_byte(kind: str) -> None:
+    raw = encoded(picture(), kind)
+    prepared = prepare_image(raw, None, PLAIN)
+    assert (prepared.data, prepared.format, prepared.steps) == (raw, kind, "")
+    assert prepared.key == prepared.source_sha256
+
+
+def test_pixels_hash_equal_however_a_png_is_written() -> None:
+    image = picture().quantize(64)
+    ways = [
+        encoded(image),
+        encoded(image.convert("RGB"), compress_level=0),
+        encoded(image.convert("RGB"), compress_level=9),
+        encoded(image.convert("RGBA")),
+        encoded(image.convert("RGB"), "BMP"),
+        encoded(image.convert("RGB"), "TIFF"),
+        encoded(image, "GIF"),
+    ]
+    found = [prepare_image(raw, None, PLAIN) for raw in ways]
+    assert len({prepared.pixels for prepared in found}) == 1
+    assert len({prepared.key for prepared in found}) > 1
+    other = image.convert("RGB")
+    other.putpixel((0, 0), (1, 2, 3))
+    assert prepare_image(encoded(other), None, PLAIN).pixels != found[0].pixels
+
+
+def test_the_pixel_hash_is_that_of_what_a_reader_decodes() -> None:
+    prepared = prepare_image(encoded(picture(300, 200), "JPEG"), None, Prepare(max_side=100))
+    assert "encode" in prepared.steps
+    assert prepare_image(prepared.data, None, Prepare(max_side=100)).pixels == prepared.pixels
+
+
+def test_the_perceptual_hash_survives_resizing_and_recompression() -> None:
+    image = picture(300, 200)
+    first = perceptual_hash(image)
+    again = Image.open(io.BytesIO(encoded(image.resize((150, 100)), "JPEG", quality=60)))
+    assert (first ^ perceptual_hash(again)).bit_count() <= 6
+    assert (first ^ perceptual_hash(image.rotate(90))).bit_count() > 6
+
+
+def test_origins_differ_by_bytes_crop_and_policy() -> None:
+    origins = [
+        origin_of(b"a", None, PLAIN),
+        origin_of(b"b", None, PLAIN),
+        origin_of(b"a", (0, 0, 1, 1), PLAIN),
+        origin_of(b"a", None, Prepare(max_side=8)),
+    ]
+    assert len(set(origins)) == 4
+    assert origin_of(b"a", None, Prepare()) == origins[0]

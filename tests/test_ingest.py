@@ -1,0 +1,288 @@
+"""Ingest from files to a snapshot."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image, ImageDraw
+
+from vlmrecipes.data.snapshot import list_snapshots, open_snapshot
+from vlmrecipes.data.store import Store, columns
+from vlmrecipes.errors import TooManyDropsError
+from vlmrecipes.ingest import ingest
+
+Row = dict[str, Any]
+ROOT = Path(__file__).parents[1]
+
+
+def drawn(path: Path, text: str, kind: str = "PNG", **options: Any) -> str:
+    image = Image.new("RGB", (90, 24), "white")
+    ImageDraw.Draw(image).text((4, 4), text, fill="black")
+    image.save(path, kind, **options)
+    return path.name
+
+
+def project(folder: Path, count: int = 24, *, name: str = "pages") -> list[Row]:
+    """Draw `count` pictures with two questions each, and return the rows."""
+    folder.mkdir(parents=True, exist_ok=True)
+    rows = []
+    for number in range(count):
+        image = drawn(folder / f"{number}.png", f"{name} {number}")
+        rows += [{"image": image, "q": "Read.", "text": f"{name} {number}"}]
+        rows += [{"image": image, "q": "Number?", "text": str(number)}]
+    return rows
+
+
+def declared(folder: Path, rows: list[Row], extra: str = "", *, name: str = "pages", source: str = "") -> Path:
+    (folder / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
+    file = folder / "set.toml"
+    file.write_text(
+        f'name = "{name}"\n{extra}\n[[source]]\ntype = "jsonl"\npath = "rows.jsonl"\nimage = "{{image}}"\n'
+        f'prompt = "{{q}}"\nanswer = "{{text}}"\n{source}\n[split]\neval = 0.3\n',
+        "utf-8",
+    )
+    return file
+
+
+def ingested(file: Path, store: Path, workers: int = 1) -> dict[str, Any]:
+    return ingest(file, store=str(store), workers=workers)
+
+
+def started(file: Path, store: Path) -> subprocess.Popen[bytes]:
+    command = [
+        sys.executable,
+        "-m",
+        "vlmrecipes",
+        "ingest",
+        str(file),
+        "--workers",
+        "1",
+        "--store",
+        str(store),
+        "--json",
+    ]
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment, cwd=file.parent)
+
+
+def image_keys(store: Path) -> list[str]:
+    keys: list[str] = columns(Store(str(store)).images(), ("key",))["key"].to_pylist()
+    return keys
+
+
+def test_every_row_becomes_a_sample_or_a_drop(tmp_path: Path) -> None:
+    rows = project(tmp_path / "a")
+    (tmp_path / "a" / "bad.png").write_bytes(b"no picture")
+    bad = [
+        {"image": "bad.png", "q": "Read.", "text": "x"},
+        {"image": "none.png", "q": "Read.", "text": "x"},
+        {"image": "../../x.png", "q": "Read.", "text": "x"},
+        {"image": "0.png", "q": "Read.", "text": ""},
+        {"image": "0.png", "q": "Read."},
+    ]
+    result = ingested(declared(tmp_path / "a", [*rows, *bad, rows[0]], "max_dropped = 0.5"), tmp_path / "store")
+    assert result["rows"] == {"read": 54, "samples": 48, "dropped": 6}
+    reasons = ("undecodable", "missing_image", "outside_root", "no_answer", "missing_column", "duplicate")
+    assert result["drops"] == dict.fromkeys(sorted(reasons), 1)
+    assert result["images"] == 24
+    assert sum(result["splits"].values()) == 48
+    snapshot = open_snapshot(str(tmp_path / "store"), "pages")
+    samples = snapshot.samples()
+    assert len({sample.id for sample in samples}) == 48
+    sides = {image: {s.split for s in samples if image in s.images} for sample in samples for image in sample.images}
+    assert all(len(both) == 1 for both in sides.values())
+    assert set(sides) == set(image_keys(tmp_path / "store"))
+
+
+def test_the_fingerprint_depends_on_the_data_alone(tmp_path: Path) -> None:
+    rows = project(tmp_path / "a", 70)
+    first = ingested(declared(tmp_path / "a", rows), tmp_path / "store")
+    again = project(tmp_path / "b" / "deep", 70)
+    random.Random(1).shuffle(again)
+    assert again != rows
+    file = declared(tmp_path / "b" / "deep", again)
+    for workers in (1, 4):
+        other = ingested(file, tmp_path / f"store-{workers}", workers)
+        assert other["fingerprint"] == first["fingerprint"]
+        assert other["splits"] == first["splits"]
+
+
+def test_twins_in_other_bytes_do_not_make_the_order_of_rows_matter(tmp_path: Path) -> None:
+    rows = project(tmp_path / "a", 6)
+    for number in range(6):
+        twin = drawn(tmp_path / "a" / f"twin-{number}.png", f"pages {number}", compress_level=0)
+        rows.append({"image": twin, "q": "Read.", "text": f"pages {number}", "side": "train"})
+    rows = [{"side": ""} | row for row in rows]
+    found = set()
+    for extra in ("", "[dedup]\nexact = false"):
+        for turn, order in enumerate((rows, rows[::-1])):
+            file = declared(tmp_path / "a", order, source=f'split = "{{side}}"\n{extra}')
+            found.add(ingested(file, tmp_path / f"store-{turn}-{bool(extra)}")["fingerprint"])
+    assert len(found) == 2
+
+
+def test_nothing_new_makes_no_new_snapshot(tmp_path: Path) -> None:
+    file = declared(tmp_path / "a", project(tmp_path / "a"))
+    first = ingested(file, tmp_path / "store")
+    again = ingested(file, tmp_path / "store")
+    assert (first["unchanged"], again["unchanged"]) == (False, True)
+    assert {key: first[key] for key in first if key not in {"seconds", "unchanged"}} == {
+        key: again[key] for key in again if key not in {"seconds", "unchanged"}
+    }
+    assert [manifest["snapshot"] for manifest in list_snapshots(str(tmp_path / "store"))] == ["pages@1"]
+
+
+def test_an_edited_text_makes_a_child_snapshot_and_no_new_image(tmp_path: Path) -> None:
+    store, rows = tmp_path / "store", project(tmp_path / "a")
+    ingested(declared(tmp_path / "a", rows), store)
+    before, images = open_snapshot(str(store), "pages@1").samples(), image_keys(store)
+    rows[5]["text"] = "mended"
+    result = ingested(declared(tmp_path / "a", rows), store)
+    assert (result["snapshot"], result["unchanged"]) == ("pages@2", False)
+    assert open_snapshot(str(store), "pages").manifest["parent"] == "pages@1"
+    assert image_keys(store) == images
+    assert open_snapshot(str(store), "pages@1").samples() == before
+    after = open_snapshot(str(store), "pages@2").samples()
+    old, new = ({sample.digest() for sample in samples} for samples in (before, after))
+    assert (len(old - new), len(new - old)) == (1, 1)
+
+
+def test_too_many_drops_stop_the_ingest_and_leave_no_snapshot(tmp_path: Path) -> None:
+    rows = project(tmp_path / "a", 5)
+    file = declared(tmp_path / "a", [*rows, {"image": "none.png", "q": "Read.", "text": "x"}])
+    with pytest.raises(TooManyDropsError, match=r"1 of 11 rows dropped.*missing_image 1[\s\S]*rows.jsonl:11"):
+        ingested(file, tmp_path / "store")
+    assert list_snapshots(str(tmp_path / "store")) == []
+    file = declared(tmp_path / "a", [*rows, *rows, *rows])
+    assert ingested(file, tmp_path / "store")["duplicates"]["exact"] == 20
+
+
+def test_duplicates_are_kept_when_they_are_told_to_be(tmp_path: Path) -> None:
+    rows = project(tmp_path / "a", 4)
+    file = declared(tmp_path / "a", [*rows, *rows], source="[dedup]\nexact = false")
+    result = ingested(file, tmp_path / "store")
+    assert result["rows"] == {"read": 16, "samples": 16, "dropped": 0}
+    assert len({sample.id for sample in open_snapshot(str(tmp_path / "store"), "pages").samples()}) == 16
+
+
+def test_declared_sides_are_kept_and_images_on_both_are_counted(tmp_path: Path) -> None:
+    rows = [
+        row | {"side": "eval" if place % 4 == 0 else "train"} for place, row in enumerate(project(tmp_path / "a", 8))
+    ]
+    result = ingested(declared(tmp_path / "a", rows, source='split = "{side}"'), tmp_path / "store")
+    assert result["splits"] == {"train": 12, "eval": 4}
+    assert result["leaks"] == {"images": 4}
+
+
+def test_a_duplicate_that_comes_later_never_moves_a_text_from_eval_to_train(tmp_path: Path) -> None:
+    rows = [{"q": f"Question {number}?", "text": "yes", "group": f"g{number}"} for number in range(60)]
+    text_only, store = 'group = "{group}"', tmp_path / "store"
+    (tmp_path / "a").mkdir()
+
+    def evals(rows: list[Row]) -> set[str]:
+        file = declared(tmp_path / "a", rows, source=text_only)
+        file.write_text(file.read_text("utf-8").replace('image = "{image}"\n', ""), "utf-8")
+        ingested(file, store)
+        samples = open_snapshot(str(store), "pages").samples("eval")
+        return {sample.messages[0]["content"][0]["text"] for sample in samples}
+
+    before = evals(rows)
+    assert 0 < len(before) < 60
+    assert before <= evals([*rows, *(row | {"group": f"h{place}"} for place, row in enumerate(rows))])
+
+
+def moments(store: Path) -> list[Callable[[], bool]]:
+    """Return what to wait for before the kill: from the first file in the store to the tag before the manifest."""
+
+    def there(pattern: str, least: int = 1) -> Callable[[], bool]:
+        return lambda: len(list(store.glob(pattern))) >= least
+
+    return [
+        there("locks/other"),
+        there("samples-pages.lance/_versions/*.manifest", 4),
+        there("samples-pages.lance/_versions/*.manifest", 5),
+        there("drops-pages.lance/_versions/*.manifest", 3),
+        there("*.lance/_refs/tags/pages-2.json"),
+    ]
+
+
+def killed_when(file: Path, store: Path, moment: Callable[[], bool], delay: float) -> bool:
+    """Kill an ingest when `moment` has come, and tell whether it was still at work."""
+    process = started(file, store)
+    until = time.monotonic() + 20
+    while process.poll() is None and not moment() and time.monotonic() < until:
+        time.sleep(0.001)
+    time.sleep(delay)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    return process.returncode == -signal.SIGKILL
+
+
+def test_a_killed_ingest_leaves_the_old_snapshot_and_the_next_finishes_the_work(tmp_path: Path) -> None:
+    store, rows = tmp_path / "store", project(tmp_path / "a", 40)
+    ingested(declared(tmp_path / "a", rows[:40]), store)
+    before, first = open_snapshot(str(store), "pages").samples(), open_snapshot(str(store), "pages").fingerprint
+    rows[3]["text"] = "mended"
+    file = declared(tmp_path / "a", rows)
+    undisturbed = ingested(file, tmp_path / "elsewhere")
+    kills = 0
+    for moment, delay in zip(moments(store), (0.0, 0.0, 0.002, 0.0, 0.0), strict=True):
+        late = (lambda moment=moment: moment()) if moment is not moments else moment
+        wait = late if kills or delay else (lambda: True)
+        kills += killed_when(file, store, wait, delay if kills else 0.9)
+        old = open_snapshot(str(store), "pages@1")
+        assert (old.samples(), old.fingerprint) == (before, first)
+        assert len(old.images().read([key for sample in before for key in sample.images])) == len(before)
+        if len(list_snapshots(str(store))) == 2:
+            break
+    assert kills
+    assert ingested(file, store)["fingerprint"] == undisturbed["fingerprint"]
+    newest = open_snapshot(str(store), "pages")
+    assert newest.samples() == open_snapshot(str(tmp_path / "elsewhere"), "pages").samples()
+    assert sorted(image_keys(store)) == sorted(image_keys(tmp_path / "elsewhere"))
+
+
+def finished(process: subprocess.Popen[bytes]) -> dict[str, Any]:
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 0, err.decode()
+    result: dict[str, Any] = json.loads(out)
+    return result
+
+
+def test_two_processes_that_ingest_the_same_set_at_once_make_one_snapshot(tmp_path: Path) -> None:
+    store, file = tmp_path / "store", declared(tmp_path / "a", project(tmp_path / "a", 40))
+    results = [finished(process) for process in [started(file, store), started(file, store)]]
+    assert sorted(result["unchanged"] for result in results) == [False, True]
+    assert {result["fingerprint"] for result in results} == {ingested(file, tmp_path / "elsewhere")["fingerprint"]}
+    assert Counter(image_keys(store)) == Counter(image_keys(tmp_path / "elsewhere"))
+    assert len(open_snapshot(str(store), "pages").samples()) == 80
+
+
+def test_two_processes_that_ingest_sets_of_the_same_pictures_at_once_lose_and_double_none(tmp_path: Path) -> None:
+    store = tmp_path / "store"
+    files = []
+    for name in ("one", "two"):
+        rows = [
+            *project(tmp_path / name, 40),
+            *({"image": drawn(tmp_path / name / "own.png", name), "q": "?", "text": name},),
+        ]
+        files.append(declared(tmp_path / name, rows, name=name))
+    results = [finished(process) for process in [started(file, store) for file in files]]
+    assert [result["rows"]["samples"] for result in results] == [81, 81]
+    keys = image_keys(store)
+    assert len(keys) == len(set(keys)) == 42
+    for name in ("one", "two"):
+        snapshot = open_snapshot(str(store), name)
+        wanted = [key for sample in snapshot.samples() for key in sample.images]
+        assert len(snapshot.images().read(wanted)) == 81

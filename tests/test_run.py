@@ -1,0 +1,260 @@
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from command import ROOT, environment, one_object, vlmrecipes
+
+from vlmrecipes.records import predictions, record
+
+RECIPE = "recipes/example.toml"
+STEPS, SCORED = 4, 4
+SETTINGS = (
+    *("--set", f"train.steps={STEPS}"),
+    *("--set", "train.save_steps=2"),
+    *("--set", "train.batch_size=4"),
+    *("--set", f"eval.limit={SCORED}"),
+)
+KEYS = {"run", "status", "record", "snapshot", "metrics", "adapter", "report", "seconds"}
+
+
+@dataclass
+class Project:
+    """What `init` writes, ingested, and one run of it."""
+
+    folder: Path
+    run: dict[str, Any]
+
+    @property
+    def runs(self) -> Path:
+        return self.folder / ".vlmrecipes" / "runs"
+
+    @property
+    def run_folder(self) -> Path:
+        return self.runs / str(self.run["run"])
+
+    def says(self, *words: object, code: int = 0) -> Any:
+        """Return the JSON object of a verb that ends with `code`."""
+        return one_object(vlmrecipes(*words, "--json", cwd=self.folder), code)
+
+    def refuses(self, *words: object) -> dict[str, str]:
+        """Return key → problem of a verb that must end with 2 and make no run."""
+        before = sorted(self.runs.iterdir())
+        found = self.says(*words, code=2)
+        assert sorted(self.runs.iterdir()) == before
+        return {problem["key"]: problem["problem"] for problem in found["problems"]}
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    folder = tmp_path_factory.mktemp("run") / "project"
+    assert vlmrecipes("init", folder).returncode == 0
+    made = Project(folder, {})
+    assert made.says("ingest", "datasets/example.toml", "--workers", 1)["snapshot"] == "example@1"
+    made.run = made.says("run", RECIPE, *SETTINGS)
+    return made
+
+
+def changed(project: Project, name: str, *changes: tuple[str, str]) -> str:
+    """Write the recipe with some texts replaced beside it; return its name."""
+    text = (project.folder / RECIPE).read_text()
+    for old, new in changes:
+        assert old in text
+        text = text.replace(old, new)
+    (project.folder / "recipes" / name).write_text(text)
+    return f"recipes/{name}"
+
+
+def until(happened: Callable[[], Any], seconds: float) -> bool:
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if happened():
+            return True
+        time.sleep(0.02)
+    return False
+
+
+def children(pid: int) -> list[int]:
+    """Return the processes that `pid` has started and that still run."""
+    others = [int(path.name) for path in Path("/proc").iterdir() if path.name.isdigit()]
+    return [other for other in others if state(other)[1:] == (str(pid),)]
+
+
+def state(pid: int) -> tuple[str, ...]:
+    """Return a process's state letter and parent; nothing when it is gone."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return ()
+    return () if fields[0] == "Z" else (fields[0], fields[1])
+
+
+def test_plan_tells_what_a_run_will_do(project: Project) -> None:
+    found = project.says("plan", RECIPE, *SETTINGS)
+    assert {"plan", "fingerprint", "snapshot", "samples", "tokens", "steps", "memory_bytes", "problems"} <= set(found)
+    assert (found["snapshot"], found["samples"], found["steps"], found["problems"]) == ("example@1", 26, STEPS, [])
+    assert 0 < found["tokens"]["p50"] <= found["tokens"]["p95"] <= found["tokens"]["max"]
+    assert found["memory_bytes"] > 0
+    sealed = record.read(project.run_folder)["plan"]
+    assert (sealed["plan"], sealed["fingerprint"]) == (found["plan"], found["fingerprint"])
+    assert len(list(project.runs.iterdir())) == 1, "a plan makes no run"
+
+
+def test_run_scores_tunes_scores_again_and_tells(project: Project) -> None:
+    found = project.run
+    assert set(found) >= KEYS
+    assert (found["status"], found["snapshot"]) == ("complete", "example@1")
+    for model in ("base", "tuned"):
+        assert set(found["metrics"][model]) == {"wer", "cer"}
+        cer = found["metrics"][model]["cer"]
+        assert cer["low"] <= cer["value"] <= cer["high"]
+        assert cer["n"] == SCORED
+        assert cer["value"] == pytest.approx(cer["numerator"] / cer["denominator"])
+    assert found["seconds"] > 0
+    assert Path(found["adapter"], "adapter_model.safetensors").is_file()
+    assert Path(found["report"]).is_file()
+    assert Path(found["record"]).parent == project.run_folder
+
+
+def test_run_leaves_a_sealed_folder_of_plain_files(project: Project) -> None:
+    assert record.check_seal(project.run_folder) == []
+    found = record.read(project.run_folder)
+    assert (found["status"], found["error"]) == ("complete", None)
+    assert found["recipe"]["resolved"]["train"]["steps"] == STEPS
+    assert found["data"][0]["snapshot"] == "example@1"
+    assert found["metrics"] == project.run["metrics"]
+    names = {path.name for path in project.run_folder.iterdir()}
+    assert names >= {"record.json", "recipe.toml", "plan.json", "metrics.jsonl", "predictions.parquet", "adapter"}
+    assert not names & {"checkpoints", "failure.txt", "rows.arrow", "lengths.npy"}
+    assert (project.run_folder / "recipe.toml").read_bytes() == (project.folder / RECIPE).read_bytes()
+    rows = predictions.read(project.run_folder / "predictions.parquet").to_pylist()
+    assert [row["model"] for row in rows] == ["base"] * SCORED + ["tuned"] * SCORED
+    assert sum(row["cer.numerator"] for row in rows[:SCORED]) == found["metrics"]["base"]["cer"]["numerator"]
+
+
+def test_runs_are_listed_and_shown(project: Project) -> None:
+    listed = project.says("runs", "list")["runs"]
+    mine = next(run for run in listed if run["run"] == project.run["run"])
+    assert (mine["status"], mine["recipe"], mine["snapshot"]) == ("complete", "example", "example@1")
+    assert mine["metrics"]["tuned"]["cer"] == project.run["metrics"]["tuned"]["cer"]["value"]
+    shown = project.says("runs", "show", "latest" if len(listed) == 1 else project.run["run"])
+    assert shown == record.read(project.run_folder)
+
+
+def test_report_is_one_page_that_needs_nothing_else(project: Project) -> None:
+    found = project.says("report", project.run["run"], "-o", "x.html")
+    page = Path(found["path"]).read_text("utf-8")
+    assert Path(found["path"]) == project.folder / "x.html"
+    assert re.findall(r"""(?:src|href)\s*=\s*["']?(?!data:|#)[^"'>\s]+""", page) == []
+    assert "<script" not in page
+    assert project.run["run"] in page
+    assert "example@1" in page
+    assert "data:image/" in page
+    assert record.check_seal(project.run_folder) == []
+
+
+def test_a_report_that_cannot_be_written_is_told(project: Project) -> None:
+    found = project.says("report", project.run["run"], "-o", "absent/x.html", code=2)
+    assert found["problems"][0]["file"] == "absent/x.html"
+
+
+@pytest.mark.parametrize("scored", ["base", "tuned"])
+def test_evaluate_gives_the_scores_that_the_run_gave(project: Project, scored: str) -> None:
+    model = project.run["run"] if scored == "tuned" else "builtin:reader"
+    found = project.says("evaluate", RECIPE, "--model", model, *SETTINGS)
+    assert set(found["metrics"]) == {"tuned"}
+    assert found["metrics"]["tuned"] == project.run["metrics"][scored]
+    assert (found["status"], found["snapshot"], found["adapter"]) == ("complete", "example@1", None)
+    folder = Path(found["record"]).parent
+    assert record.check_seal(folder) == []
+    assert record.read(folder)["kind"] == "evaluate"
+
+
+def test_absent_snapshots_and_models_are_told_together(project: Project) -> None:
+    recipe = changed(
+        project, "absent.toml", ('"example"\n\n[model]', '"nothing@7"\n\n[model]'), ("builtin:reader", "./no")
+    )
+    found = project.refuses("run", recipe)
+    assert set(found) == {"data.train", "model.id"}
+    assert "nothing" in found["data.train"]
+
+
+def test_unknown_metrics_are_told_with_the_known(project: Project) -> None:
+    found = project.refuses("run", RECIPE, "--set", 'eval.metrics=["cerr", "wer", "nonsense"]')
+    assert set(found) == {"eval.metrics[0]", "eval.metrics[2]"}
+    assert "did you mean 'cer'" in found["eval.metrics[0]"]
+
+
+def test_everything_that_would_go_wrong_is_told_before_a_run_is_made(project: Project) -> None:
+    wrong = ("--set", 'eval.metrics=["vqa"]', "--set", "model.max_length=16", "--set", "model.load_in=4bit")
+    found = project.refuses("run", RECIPE, *wrong)
+    assert "26 rows are longer than 16 tokens" in found["model.max_length"]
+    assert any(key.startswith("eval") for key in found)
+    assert ("model.load_in" in found) == (not on_a_gpu())
+
+
+def on_a_gpu() -> bool:
+    return shutil.which("nvidia-smi") is not None
+
+
+def test_settings_and_data_that_cannot_be_read_are_told(project: Project) -> None:
+    assert "train.stepps" in project.refuses("run", RECIPE, "--set", "train.stepps=3")
+    assert project.refuses("run", RECIPE, "--set", "train.steps") != {}
+    assert "test=example@1" in project.refuses("run", RECIPE, "--data", "test=example@1")
+    assert project.refuses("evaluate", RECIPE, "--model", "builtin:reader", "--engine", "magic").keys() == {"--engine"}
+
+
+def test_a_run_that_fails_leaves_a_record_that_says_why(project: Project) -> None:
+    reader = project.folder / "reader"
+    shutil.copytree(ROOT / "vlmrecipes" / "models" / "reader", reader)
+    weights = reader / "model.safetensors"
+    os.truncate(weights, weights.stat().st_size // 2)
+    recipe = changed(project, "broken.toml", ('"builtin:reader"', json.dumps(str(reader))))
+    found = project.says("run", recipe, *SETTINGS, code=1)
+    folder = max(project.runs.iterdir())
+    assert folder.name in found["error"]
+    assert "--resume" in found["error"]
+    left = record.read(folder)
+    assert left["status"] == "failed"
+    assert "safetensor" in left["error"].lower()
+    assert record.check_seal(folder) == []
+    assert (folder / "report.html").is_file()
+    assert next(run for run in project.says("runs", "list")["runs"] if run["run"] == folder.name)["status"] == "failed"
+
+
+def test_a_killed_run_is_resumed_and_ends_with_the_same_bytes(project: Project) -> None:
+    before = set(project.runs.iterdir())
+    command = [sys.executable, "-m", "vlmrecipes", "run", RECIPE, *SETTINGS]
+    log = (project.folder / "killed.txt").open("w")
+    with log, subprocess.Popen(command, cwd=project.folder, env=environment(), stdout=log, stderr=log) as one:
+        try:
+            saved = until(lambda: list(project.runs.glob("*/checkpoints/checkpoint-2")) or one.poll() is not None, 240)
+            jobs = children(one.pid)
+        finally:
+            one.send_signal(signal.SIGKILL)
+    assert saved
+    assert len(jobs) == 1, (project.folder / "killed.txt").read_text()
+    assert until(lambda: not state(jobs[0]), 5), "the training process outlives the run by more than 5 s"
+    (folder,) = set(project.runs.iterdir()) - before
+    assert not (folder / "trained.json").exists()
+    assert project.says("runs", "show", "latest")["status"] == "interrupted"
+    found = project.says("run", "--resume", "latest")
+    assert (found["run"], found["status"]) == (folder.name, "complete")
+    assert record.check_seal(folder) == []
+    assert found["metrics"] == project.run["metrics"]
+    name = "adapter_model.safetensors"
+    assert Path(found["adapter"], name).read_bytes() == Path(project.run["adapter"], name).read_bytes()
+    assert json.loads((folder / "trained.json").read_text())["samples_seen"] < STEPS * 4, "from the checkpoint on"
+    again = project.says("run", "--resume", "latest")
+    assert again == found, "a complete run is left as it is"

@@ -10,7 +10,6 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -202,28 +201,24 @@ def test_a_duplicate_that_comes_later_never_moves_a_text_from_eval_to_train(tmp_
     assert before <= evals([*rows, *(row | {"group": f"h{place}"} for place, row in enumerate(rows))])
 
 
-def moments(store: Path) -> list[Callable[[], bool]]:
-    """Return what to wait for before the kill: from the first file in the store to the tag before the manifest."""
-
-    def there(pattern: str, least: int = 1) -> Callable[[], bool]:
-        return lambda: len(list(store.glob(pattern))) >= least
-
-    return [
-        there("locks/other"),
-        there("samples-pages.lance/_versions/*.manifest", 4),
-        there("samples-pages.lance/_versions/*.manifest", 5),
-        there("drops-pages.lance/_versions/*.manifest", 3),
-        there("*.lance/_refs/tags/pages-2.json"),
-    ]
+MOMENTS = (
+    "locks/*.new",  # never comes: the kill comes by its delay, while images are prepared
+    "images.lance/_versions/*.manifest",
+    "samples-pages.lance/_versions/*.manifest",
+    "samples-pages.lance/data/*.lance",
+    "drops-pages.lance/_versions/*.manifest",
+    "*.lance/_refs/tags/pages-2.json",
+)
+"""What a new file of is waited for before the kill, in the order in which an ingest writes."""
 
 
-def killed_when(file: Path, store: Path, moment: Callable[[], bool], delay: float) -> bool:
-    """Kill an ingest when `moment` has come, and tell whether it was still at work."""
+def killed_at(file: Path, store: Path, pattern: str, longest: float) -> bool:
+    """Kill an ingest when a file that fits `pattern` comes, or after `longest` seconds; tell whether it was still at work."""
+    there = set(store.glob(pattern))
     process = started(file, store)
-    until = time.monotonic() + 20
-    while process.poll() is None and not moment() and time.monotonic() < until:
-        time.sleep(0.001)
-    time.sleep(delay)
+    until = time.monotonic() + longest
+    while process.poll() is None and set(store.glob(pattern)) <= there and time.monotonic() < until:
+        time.sleep(0.0005)
     process.send_signal(signal.SIGKILL)
     process.communicate()
     return process.returncode == -signal.SIGKILL
@@ -232,24 +227,22 @@ def killed_when(file: Path, store: Path, moment: Callable[[], bool], delay: floa
 def test_a_killed_ingest_leaves_the_old_snapshot_and_the_next_finishes_the_work(tmp_path: Path) -> None:
     store, rows = tmp_path / "store", project(tmp_path / "a", 40)
     ingested(declared(tmp_path / "a", rows[:40]), store)
-    before, first = open_snapshot(str(store), "pages").samples(), open_snapshot(str(store), "pages").fingerprint
+    old = open_snapshot(str(store), "pages")
+    before, keys = old.samples(), [key for sample in old.samples() for key in sample.images]
     rows[3]["text"] = "mended"
     file = declared(tmp_path / "a", rows)
     undisturbed = ingested(file, tmp_path / "elsewhere")
     kills = 0
-    for moment, delay in zip(moments(store), (0.0, 0.0, 0.002, 0.0, 0.0), strict=True):
-        late = (lambda moment=moment: moment()) if moment is not moments else moment
-        wait = late if kills or delay else (lambda: True)
-        kills += killed_when(file, store, wait, delay if kills else 0.9)
-        old = open_snapshot(str(store), "pages@1")
-        assert (old.samples(), old.fingerprint) == (before, first)
-        assert len(old.images().read([key for sample in before for key in sample.images])) == len(before)
-        if len(list_snapshots(str(store))) == 2:
-            break
-    assert kills
+    for place, pattern in enumerate(MOMENTS):
+        kills += killed_at(file, store, pattern, longest=30 if place else 1.0)
+        again = open_snapshot(str(store), "pages@1")
+        assert (again.samples(), again.fingerprint) == (before, old.fingerprint)
+        assert len(again.reader().read(keys)) == len(before)
+    assert kills >= 3
     assert ingested(file, store)["fingerprint"] == undisturbed["fingerprint"]
-    newest = open_snapshot(str(store), "pages")
-    assert newest.samples() == open_snapshot(str(tmp_path / "elsewhere"), "pages").samples()
+    newest, other = open_snapshot(str(store), "pages"), open_snapshot(str(tmp_path / "elsewhere"), "pages")
+    assert (newest.name, newest.manifest["parent"]) == ("pages@2", "pages@1")
+    assert newest.samples() == other.samples()
     assert sorted(image_keys(store)) == sorted(image_keys(tmp_path / "elsewhere"))
 
 
@@ -285,4 +278,4 @@ def test_two_processes_that_ingest_sets_of_the_same_pictures_at_once_lose_and_do
     for name in ("one", "two"):
         snapshot = open_snapshot(str(store), name)
         wanted = [key for sample in snapshot.samples() for key in sample.images]
-        assert len(snapshot.images().read(wanted)) == 81
+        assert len(snapshot.reader().read(wanted)) == 81

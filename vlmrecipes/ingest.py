@@ -184,7 +184,7 @@ def _own_group(pixels: tuple[str, ...], content: str) -> str:
 
 def _duplicates(gathered: _Gathered, contents: list[str], declared: list[Split | None]) -> dict[int, int]:
     rows = zip(gathered.candidates, gathered.images, strict=True)
-    order = [sha256(canonical([c.source, c.group, c.split, c.metadata, images])) for c, images in rows]
+    order = [f"{sha256(canonical([c.source, c.group, c.split, c.metadata]))} {images}" for c, images in rows]
     doubles = dedup.exact_duplicates(contents, declared, order)
     for row, kept in doubles.items():
         candidate, other = gathered.candidates[row], gathered.candidates[kept]

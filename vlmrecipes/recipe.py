@@ -135,9 +135,9 @@ class Eval(Table):
 
 
 class Export(Table):
-    """What is written besides the record."""
+    """What is written besides the record; this version writes the adapter, or the whole model when there is none."""
 
-    formats: Annotated[tuple[Literal["adapter", "merged_16bit"], ...], FROM_LIST] = ("adapter",)
+    formats: Annotated[tuple[Literal["adapter"], ...], FROM_LIST] = ("adapter",)
 
 
 class Recipe(Table):

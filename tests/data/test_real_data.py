@@ -26,8 +26,7 @@ def test_hostile_files_are_prepared_or_refused_and_soon() -> None:
         begun = time.monotonic()
         try:
             prepared = prepare_image(path.read_bytes(), None, Prepare())
-        except ImageError as error:
-            assert error.message, path
+        except ImageError:
             bad += 1
         else:
             assert max(prepared.width, prepared.height) <= 1000, path

@@ -188,6 +188,11 @@ def test_tiny_pictures_are_dropped() -> None:
     assert reason(encoded(picture(60, 40)), crop=(0, 0, 30, 1)) == "too_small"
 
 
+def test_a_long_thin_jpeg_is_not_too_small_because_it_is_decoded_at_a_smaller_scale() -> None:
+    prepared = prepare_image(encoded(picture(800, 2), "JPEG"), None, Prepare(max_side=100))
+    assert (prepared.width, prepared.height) == (100, 1)
+
+
 def test_a_crop_is_cut_from_the_upright_picture_and_clamped_to_it() -> None:
     exif = Image.Exif()
     exif[0x0112] = 6

@@ -54,8 +54,9 @@ def prepare_image(raw: bytes, crop: Box | None, policy: Prepare) -> Prepared:
     if crop is not None:
         image = _crop(image, crop)
         steps.append("crop")
-    if min(image.size) < policy.min_source_side:
-        raise ImageError("too_small", f"{image.width}x{image.height}: a side is under {policy.min_source_side} pixels")
+    width, height = image.size if crop is not None else (decoded.width, decoded.height)
+    if min(width, height) < policy.min_source_side:
+        raise ImageError("too_small", f"{width}x{height}: a side is under {policy.min_source_side} pixels")
     if (size := target_size(image.width, image.height, policy)) != image.size:
         image = _resized(image, size)
         steps.append("resize")

@@ -19,6 +19,7 @@ def test_the_environment_is_plain_json_without_secrets(monkeypatch: pytest.Monke
         "VLMRECIPES_DB_PASSWORD",
     ):
         monkeypatch.setenv(name, "hunter2")
+    monkeypatch.delenv("VLMRECIPES_DATA", raising=False)
     monkeypatch.setenv("VLMRECIPES_STORE", "s3://me:hunter2@bucket/path")
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     found = environment()

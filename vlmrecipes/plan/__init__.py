@@ -16,6 +16,7 @@ from vlmrecipes.fingerprint import fingerprint
 from vlmrecipes.models import memory, tokens
 from vlmrecipes.models.catalog import ModelRef, resolve
 from vlmrecipes.models.turns import Row, mixture, rows_of
+from vlmrecipes.plan import checks
 from vlmrecipes.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
 VERSION = 1
 PACKAGES = ("accelerate", "datasets", "peft", "torch", "transformers", "trl")
 """Packages whose versions decide what a run does."""
-SHOWN = 3
 MARGIN, MOST_NEW = 1.25, 1024
 """Predictions may be so many times longer than the longest reference, and at most so many tokens."""
 
@@ -192,11 +192,11 @@ def make_plan(  # noqa: PLR0913
         problems=tuple(
             Problem(file, key, text)
             for key, text in (
-                *_recipe_problems(recipe),
-                *_side_problems(rows, eval_rows, trains=trains),
-                *_length_problems(recipe, counted, lengths),
-                *_leak_problems([snapshot for snapshot, _ in parts], scored),
-                *_memory_problems(need),
+                *checks.settings(recipe),
+                *checks.sides(rows, eval_rows, trains=trains),
+                *checks.rows(recipe, counted, lengths),
+                *checks.leaks([snapshot for snapshot, _ in parts], scored),
+                *checks.too_large(need),
             )
         ),
         lengths=lengths.total if lengths and trains else None,
@@ -292,84 +292,3 @@ def _new_tokens(processor: Any, scored: Sequence[tuple[Snapshot, Sequence[Sample
 def _memory(recipe: Recipe, model: ModelRef, lengths: tokens.Lengths | None, *, trains: bool) -> int:
     longest = int(lengths.total.max()) if lengths else 0
     return memory.estimate(model, recipe.model, recipe.lora, recipe.train if trains else None, longest)
-
-
-def _memory_problems(need: int) -> list[tuple[str, str]]:
-    there = memory.available()
-    if need <= there:
-        return []
-    ways = "lower train.batch_size, set train.gradient_checkpointing = true, or load_in fewer bits"
-    return [("model.id", f"needs about {need / 2**30:.1f} GiB, this machine has {there / 2**30:.1f} GiB: {ways}")]
-
-
-def _recipe_problems(recipe: Recipe) -> list[tuple[str, str]]:
-    from vlmrecipes.models.load import device
-
-    problems: list[tuple[str, str]] = []
-    if recipe.train.backend != "trl":
-        problems.append(("train.backend", "this version trains with 'trl' only"))
-    if recipe.lora and recipe.model.init == "config":
-        problems.append(("lora", "adapters on random weights learn nothing: leave [lora] out with init = 'config'"))
-    if recipe.model.load_in in ("4bit", "8bit") and device() == "cpu":
-        problems.append(("model.load_in", f"{recipe.model.load_in!r} needs a GPU: use '16bit' on this machine"))
-    if recipe.train.optimizer == "adamw_8bit" and device() == "cpu":
-        problems.append(("train.optimizer", "'adamw_8bit' needs a GPU: use 'adamw_torch' on this machine"))
-    return problems
-
-
-def _side_problems(rows: Sequence[Row], eval_rows: Sequence[Row], *, trains: bool) -> list[tuple[str, str]]:
-    problems: list[tuple[str, str]] = []
-    if trains and not rows:
-        problems.append(("data.train", "its train side is empty"))
-    if not eval_rows:
-        problems.append(
-            ("data.eval", "its eval side is empty: give [split] eval a larger share, or name another snapshot")
-        )
-    return problems
-
-
-def _length_problems(recipe: Recipe, rows: Sequence[Row], lengths: tokens.Lengths | None) -> list[tuple[str, str]]:
-    if lengths is None:
-        return []
-    problems: list[tuple[str, str]] = []
-    most = recipe.model.max_length
-    over = (lengths.total > most).nonzero()[0].tolist()
-    if over:
-        found = f"{len(over)} rows are longer than {most} tokens (longest {lengths.total.max()}; {_some(rows, over)})"
-        problems.append(
-            ("model.max_length", f"{found}: nothing is cut; raise it, or lower prepare.max_side of the data")
-        )
-    if silent := (lengths.completion == 0).nonzero()[0].tolist():
-        problems.append(("data.train", f"{len(silent)} rows have no token to learn ({_some(rows, silent)})"))
-    return problems
-
-
-def _some(rows: Sequence[Row], places: Sequence[int]) -> str:
-    return "samples " + ", ".join(rows[place].sample for place in places[:SHOWN])
-
-
-def _leak_problems(
-    trained: Sequence[Snapshot], scored: Sequence[tuple[Snapshot, Sequence[Sample]]]
-) -> list[tuple[str, str]]:
-    """Tell of eval samples whose pictures, or whose words when they have none, are on the training side."""
-    learned = {
-        mark for snapshot in trained for marks in _marks(snapshot, snapshot.samples("train")).values() for mark in marks
-    }
-    leaks = [
-        sample
-        for snapshot, samples in scored
-        for sample, marks in _marks(snapshot, samples).items()
-        if not learned.isdisjoint(marks)
-    ]
-    if not leaks:
-        return []
-    shown = ", ".join(leaks[:SHOWN])
-    problem = (
-        f"{len(leaks)} eval samples are on the training side too (samples {shown}): their scores would mean nothing"
-    )
-    return [("data.eval", f"{problem}; group them in the declaration, or name another snapshot")]
-
-
-def _marks(snapshot: Snapshot, samples: Sequence[Sample]) -> dict[str, list[str]]:
-    pixels = snapshot.pixels()
-    return {sample.id: [pixels[key] for key in sample.images] or [str(sample.messages)] for sample in samples}

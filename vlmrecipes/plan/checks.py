@@ -1,0 +1,101 @@
+"""What would go wrong with a plan, as (key of the recipe, sentence) pairs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from vlmrecipes.models import memory, tokens
+from vlmrecipes.models.turns import Row
+from vlmrecipes.recipe import Recipe
+
+if TYPE_CHECKING:
+    from vlmrecipes.data.sample import Sample
+    from vlmrecipes.data.snapshot import Snapshot
+
+SHOWN = 3
+"""Samples named in a problem."""
+Found = list[tuple[str, str]]
+
+
+def too_large(need: int) -> Found:
+    """Return a problem when the plan needs more memory than there is."""
+    there = memory.available()
+    if need <= there:
+        return []
+    ways = "lower train.batch_size, set train.gradient_checkpointing = true, or load_in fewer bits"
+    return [("model.id", f"needs about {need / 2**30:.1f} GiB, this machine has {there / 2**30:.1f} GiB: {ways}")]
+
+
+def settings(recipe: Recipe) -> Found:
+    """Return what this version, or this machine, cannot do."""
+    from vlmrecipes.models.load import device
+
+    problems: Found = []
+    if recipe.train.backend != "trl":
+        problems.append(("train.backend", "this version trains with 'trl' only"))
+    if recipe.lora and recipe.model.init == "config":
+        problems.append(("lora", "adapters on random weights learn nothing: leave [lora] out with init = 'config'"))
+    if recipe.model.load_in in ("4bit", "8bit") and device() == "cpu":
+        problems.append(("model.load_in", f"{recipe.model.load_in!r} needs a GPU: use '16bit' on this machine"))
+    if recipe.train.optimizer == "adamw_8bit" and device() == "cpu":
+        problems.append(("train.optimizer", "'adamw_8bit' needs a GPU: use 'adamw_torch' on this machine"))
+    return problems
+
+
+def sides(rows: Sequence[Row], eval_rows: Sequence[Row], *, trains: bool) -> Found:
+    """Return a problem for each side that holds nothing."""
+    problems: Found = []
+    if trains and not rows:
+        problems.append(("data.train", "its train side is empty"))
+    if not eval_rows:
+        problems.append(
+            ("data.eval", "its eval side is empty: give [split] eval a larger share, or name another snapshot")
+        )
+    return problems
+
+
+def rows(recipe: Recipe, rows: Sequence[Row], lengths: tokens.Lengths | None) -> Found:
+    """Return a problem for rows that would be cut, and for rows with nothing to learn."""
+    if lengths is None:
+        return []
+    problems: Found = []
+    most = recipe.model.max_length
+    over = (lengths.total > most).nonzero()[0].tolist()
+    if over:
+        found = f"{len(over)} rows are longer than {most} tokens (longest {lengths.total.max()}; {_some(rows, over)})"
+        problems.append(
+            ("model.max_length", f"{found}: nothing is cut; raise it, or lower prepare.max_side of the data")
+        )
+    if silent := (lengths.completion == 0).nonzero()[0].tolist():
+        problems.append(("data.train", f"{len(silent)} rows have no token to learn ({_some(rows, silent)})"))
+    return problems
+
+
+def _some(rows: Sequence[Row], places: Sequence[int]) -> str:
+    return "samples " + ", ".join(rows[place].sample for place in places[:SHOWN])
+
+
+def leaks(trained: Sequence[Snapshot], scored: Sequence[tuple[Snapshot, Sequence[Sample]]]) -> Found:
+    """Tell of eval samples whose pictures, or whose words when they have none, are on the training side."""
+    learned = {
+        mark for snapshot in trained for marks in _marks(snapshot, snapshot.samples("train")).values() for mark in marks
+    }
+    leaks = [
+        sample
+        for snapshot, samples in scored
+        for sample, marks in _marks(snapshot, samples).items()
+        if not learned.isdisjoint(marks)
+    ]
+    if not leaks:
+        return []
+    shown = ", ".join(leaks[:SHOWN])
+    problem = (
+        f"{len(leaks)} eval samples are on the training side too (samples {shown}): their scores would mean nothing"
+    )
+    return [("data.eval", f"{problem}; group them in the declaration, or name another snapshot")]
+
+
+def _marks(snapshot: Snapshot, samples: Sequence[Sample]) -> dict[str, list[str]]:
+    pixels = snapshot.pixels()
+    return {sample.id: [pixels[key] for key in sample.images] or [str(sample.messages)] for sample in samples}

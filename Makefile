@@ -1,4 +1,4 @@
-# make quickstart   the main job on real data, on a CPU: about 5 minutes after the install
+# make quickstart   the main job on real data, on a CPU: about 4 minutes after the install
 # make test         all tests, types, style and import contracts
 
 PYTHON ?= python3

@@ -307,3 +307,13 @@ def test_paths_may_name_environment_variables(tmp_path: Path, monkeypatch: pytes
     declaration, file = declared(tmp_path, 'type = "jsonl"\npath = "${SOME_DATA}/a.jsonl"\n' + PLAIN)
     [opened] = open_sources(declaration, file)
     assert opened.root == tmp_path / "deep"
+
+
+def test_a_file_that_breaks_off_is_told_and_no_row_goes_missing(tmp_path: Path) -> None:
+    table = pa.table({"image": [f"{n}.png" for n in range(4000)], "text": [str(n) * 40 for n in range(4000)]})
+    pq.write_table(table, tmp_path / "a.parquet", row_group_size=500, compression="snappy", use_dictionary=False)
+    data = bytearray((tmp_path / "a.parquet").read_bytes())
+    data[len(data) // 2 : len(data) // 2 + 4000] = bytes(4000)
+    (tmp_path / "a.parquet").write_bytes(data)
+    with pytest.raises(InputError, match=r"source\[0\]\.path: cannot be read"):
+        rows(tmp_path, 'type = "parquet"\npath = "a.parquet"\n' + PLAIN)

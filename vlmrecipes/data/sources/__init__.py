@@ -76,9 +76,21 @@ def _open(spec: Source, number: int, file: Path) -> Opened:
         path = _path(spec.path, file, f"{key}.path")
         root = _path(spec.root, file, f"{key}.root") if isinstance(spec, _FILES) and spec.root else _default_root(path)
         reader = _reader(spec, path, file, key)
-        opened = Opened(name, spec, root, _limited(spec, reader))
+        opened = Opened(name, spec, root, _told(_limited(spec, reader), file, key))
     _check_columns(opened, str(file), key)
     return opened
+
+
+def _told(rows: Callable[[], Iterator[RawRow]], file: Path, key: str) -> Callable[[], Iterator[RawRow]]:
+    """Let a file that cannot be read on raise InputError: rows behind that place must not go missing silently."""
+
+    def read() -> Iterator[RawRow]:
+        try:
+            yield from rows()
+        except (OSError, ValueError, NotImplementedError) as error:
+            raise InputError.one(f"cannot be read: {error}", file=str(file), key=f"{key}.path") from None
+
+    return read
 
 
 _FILES = (JsonlSource, CsvSource, ParquetSource)
@@ -140,10 +152,7 @@ def _exploded(rows: Iterator[RawRow], column: str) -> Iterator[RawRow]:
 
 
 def _check_columns(opened: Opened, file: str, key: str) -> None:
-    try:
-        head = list(islice(opened.rows(), PEEK))
-    except (OSError, ValueError, NotImplementedError) as error:
-        raise InputError.one(f"cannot be read: {error}", file=file, key=f"{key}.path") from None
+    head = list(islice(opened.rows(), PEEK))
     if not head:
         raise InputError.one("the source holds no rows", file=file, key=key)
     known = {column for row in head for column in row.columns or ()}

@@ -51,14 +51,20 @@ def _is_unicode(value: Any) -> bool:
 
 
 def csv_rows(path: Path) -> Iterator[Row]:
-    """Yield (key, columns, problem) for each record; one with more or fewer fields than the header has a problem."""
+    """Yield (key, columns, problem) for each record; one with more or fewer fields than the header has a problem.
+
+    Raises ValueError where the file cannot be read on.
+    """
     csv.field_size_limit(MAX_LINE_BYTES)
     with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
         reader = csv.reader(file)
-        header = next(reader, [])
-        for fields in reader:
-            if fields:
-                yield _csv_row(f"{path.name}:{reader.line_num}", header, fields)
+        try:
+            header = next(reader, [])
+            for fields in reader:
+                if fields:
+                    yield _csv_row(f"{path.name}:{reader.line_num}", header, fields)
+        except csv.Error as error:
+            raise ValueError(f"not CSV at line {reader.line_num}: {error}") from None
 
 
 def _csv_row(key: str, header: list[str], fields: list[str]) -> Row:
@@ -70,16 +76,15 @@ def _csv_row(key: str, header: list[str], fields: list[str]) -> Row:
 
 
 def parquet_rows(path: Path) -> Iterator[Row]:
-    """Yield (key, columns, problem) for each row. Raises ValueError for a file that is not Parquet."""
+    """Yield (key, columns, problem) for each row. Raises ValueError for a file that is not whole Parquet."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    try:
-        file = pq.ParquetFile(path)
-    except pa.ArrowException as error:
-        raise ValueError(f"not a Parquet file: {error}") from None
     number = 0
-    for batch in file.iter_batches(batch_size=PARQUET_BATCH):
-        for columns in batch.to_pylist():
-            yield f"{path.name}:{number}", columns, ""
-            number += 1
+    try:
+        for batch in pq.ParquetFile(path).iter_batches(batch_size=PARQUET_BATCH):
+            for columns in batch.to_pylist():
+                yield f"{path.name}:{number}", columns, ""
+                number += 1
+    except (pa.ArrowException, OSError) as error:
+        raise ValueError(f"not a Parquet file, or damaged after row {number}: {error}") from None

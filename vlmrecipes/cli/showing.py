@@ -13,7 +13,7 @@ MODELS = ("base", "tuned")
 
 
 def snapshot_view(store: str, name: str) -> dict[str, Any]:
-    """Return a snapshot's manifest with a few samples and drops."""
+    """Return a snapshot's manifest with a few samples and all drops."""
     from vlmrecipes.data.snapshot import open_snapshot
 
     snapshot = open_snapshot(store, name)
@@ -23,7 +23,7 @@ def snapshot_view(store: str, name: str) -> dict[str, Any]:
     view["answer_characters"] = _spread([len(sample.answer) for sample in samples])
     view["images_a_sample"] = dict(sorted(Counter(str(len(sample.images)) for sample in samples).items()))
     view["examples"] = [sample.content() for sample in samples[:SHOWN]]
-    view["dropped"] = snapshot.drops()[:SHOWN]
+    view["dropped"] = snapshot.drops()
     return view
 
 
@@ -43,7 +43,7 @@ def snapshot_lines(view: Mapping[str, Any]) -> list[str]:
     ]
     lines += [f"  source {name}: {count} samples" for name, count in view["sources"].items()]
     lines += [f"  dropped as {reason}: {count}" for reason, count in view["drops"].items()]
-    lines += [f"    {drop['source']} {drop['key']}: {drop['message']}" for drop in view["dropped"]]
+    lines += [f"    {drop['source']} {drop['key']}: {drop['message']}" for drop in view["dropped"][:SHOWN]]
     lines += [f"  {item['split']:5} {item['references'][0]!r}" for item in view["examples"]]
     return lines
 

@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 Split = Literal["train", "eval"]
-SPLITS: tuple[Split, ...] = ("train", "eval")
 
 Reason = Literal[
     "bad_row",

@@ -8,7 +8,9 @@ from typing import Annotated, Any
 
 import typer
 
-from vlmrecipes.cli.output import outcome, table
+from vlmrecipes.cli.options import STORE, Json, Recipe, Settings, StoreUri, Swap, Trust
+from vlmrecipes.cli.output import outcome
+from vlmrecipes.cli.snapshots import snapshots
 from vlmrecipes.errors import InputError
 
 app = typer.Typer(
@@ -18,30 +20,9 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-snapshots = typer.Typer(help="Look at frozen versions of a dataset.", no_args_is_help=True)
 runs = typer.Typer(help="Look at what was run.", no_args_is_help=True)
 app.add_typer(snapshots, name="snapshots")
 app.add_typer(runs, name="runs")
-
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output.")]
-StoreUri = Annotated[
-    str, typer.Option("--store", metavar="DIR", envvar="VLMRECIPES_STORE", help="Folder that holds data and runs.")
-]
-Recipe = Annotated[Path, typer.Argument(metavar="RECIPE", help="A recipes/*.toml file.")]
-Swap = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--data", metavar="ROLE=NAME@N", help="Use another snapshot: train=receipts@3, eval=…; or NAME@N alone."
-    ),
-]
-Settings = Annotated[
-    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change a setting: --set train.steps=30")
-]
-Trust = Annotated[
-    bool,
-    typer.Option("--trust-remote-code", help="Allow code from the model's repository, if the recipe asks for it too."),
-]
-STORE = ".vlmrecipes"
 
 
 @app.command()
@@ -131,29 +112,6 @@ def _ingest_lines(result: dict[str, Any]) -> list[str]:
             else []
         ),
     ]
-
-
-@snapshots.command("list")
-def snapshots_list(store: StoreUri = STORE, as_json: Json = False) -> None:
-    """List the snapshots of the store."""
-    from vlmrecipes.data.snapshot import list_snapshots
-
-    with outcome(as_json=as_json) as done:
-        keys = ("snapshot", "fingerprint", "samples", "created")
-        rows = [{key: manifest[key] for key in keys} for manifest in list_snapshots(store)]
-        done({"snapshots": rows}, table(keys, [list(row.values()) for row in rows]) if rows else ["no snapshots yet"])
-
-
-@snapshots.command("show")
-def snapshots_show(
-    name: Annotated[str, typer.Argument(metavar="NAME@N")], store: StoreUri = STORE, as_json: Json = False
-) -> None:
-    """Show a snapshot: counts, drops with reasons, a few samples."""
-    from vlmrecipes.cli.showing import snapshot_lines, snapshot_view
-
-    with outcome(as_json=as_json) as done:
-        view = snapshot_view(store, name)
-        done(view, snapshot_lines(view))
 
 
 @app.command()

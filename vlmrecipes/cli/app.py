@@ -10,6 +10,7 @@ import typer
 
 from vlmrecipes.cli.options import STORE, Json, Recipe, Settings, StoreUri, Swap, Trust
 from vlmrecipes.cli.output import outcome
+from vlmrecipes.cli.runs import report, runs
 from vlmrecipes.cli.snapshots import snapshots
 from vlmrecipes.errors import InputError
 
@@ -20,7 +21,6 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-runs = typer.Typer(help="Look at what was run.", no_args_is_help=True)
 app.add_typer(snapshots, name="snapshots")
 app.add_typer(runs, name="runs")
 
@@ -188,49 +188,7 @@ def evaluate(
         done(view, run_lines(view))
 
 
-@runs.command("list")
-def runs_list(store: StoreUri = STORE, as_json: Json = False) -> None:
-    """List the runs of the store, newest first."""
-    from vlmrecipes.cli.showing import runs_lines
-    from vlmrecipes.records.ledger import runs as list_runs
-    from vlmrecipes.run import runs_folder
-
-    with outcome(as_json=as_json) as done:
-        found = list_runs(runs_folder(store))
-        done({"runs": found}, runs_lines(found))
-
-
-@runs.command("show")
-def runs_show(
-    name: Annotated[str, typer.Argument(metavar="RUN", help="An id, its beginning, or `latest`.")],
-    store: StoreUri = STORE,
-    as_json: Json = False,
-) -> None:
-    """Show a run's record."""
-    from vlmrecipes.cli.showing import record_lines
-    from vlmrecipes.records import ledger, record
-    from vlmrecipes.run import runs_folder
-
-    with outcome(as_json=as_json) as done:
-        found = record.read(ledger.find(runs_folder(store), name))
-        done(found, record_lines(found))
-
-
-@app.command()
-def report(
-    names: Annotated[list[str] | None, typer.Argument(metavar="RUN…", help="Run ids, or `latest`.")] = None,
-    last: Annotated[int, typer.Option(min=0, help="The newest so many runs, oldest first.")] = 0,
-    output: Annotated[Path, typer.Option("--output", "-o", metavar="FILE.html")] = Path("report.html"),
-    store: StoreUri = STORE,
-    as_json: Json = False,
-) -> None:
-    """Write one self-contained HTML page about one or several runs, and print their scores."""
-    from vlmrecipes.cli.showing import report_lines
-    from vlmrecipes.run import report as work
-
-    with outcome(as_json=as_json) as done:
-        view = work(names or (), output, store=store, last=last)
-        done(view, report_lines(view))
+app.command()(report)
 
 
 @app.command()

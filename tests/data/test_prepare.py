@@ -16,7 +16,7 @@ from PIL import Image
 from vlmrecipes.data.declaration import Prepare
 from vlmrecipes.data.images import ImageError
 from vlmrecipes.data.prepare import Prepared, origin_of, prepare_image
-from vlmrecipes.data.prepare.hashing import perceptual_hash
+from vlmrecipes.data.prepare.hashing import perceptual_hashes
 from vlmrecipes.data.prepare.resize import target_size
 
 PLAIN = Prepare()
@@ -316,12 +316,31 @@ def test_the_pixel_hash_is_that_of_what_a_reader_decodes() -> None:
     assert prepare_image(prepared.data, None, Prepare(max_side=100)).pixels == prepared.pixels
 
 
-def test_the_perceptual_hash_survives_resizing_and_recompression() -> None:
-    image = picture(300, 200)
-    first = perceptual_hash(image)
+def apart(one: Image.Image, other: Image.Image) -> tuple[int, int]:
+    """Return how many bits of the 64-bit and of the 256-bit hash differ."""
+    (short, long), (other_short, other_long) = perceptual_hashes(one), perceptual_hashes(other)
+    assert len(long) == 32
+    return (short ^ other_short).bit_count(), (int.from_bytes(long) ^ int.from_bytes(other_long)).bit_count()
+
+
+def test_perceptual_hashes_survive_resizing_and_recompression() -> None:
+    image = Image.fromarray(np.random.default_rng(7).integers(0, 255, (12, 16, 3), np.uint8)).resize((300, 200))
     again = Image.open(io.BytesIO(encoded(image.resize((150, 100)), "JPEG", quality=60)))
-    assert (first ^ perceptual_hash(again)).bit_count() <= 6
-    assert (first ^ perceptual_hash(image.rotate(90))).bit_count() > 6
+    short, long = apart(image, again)
+    assert short <= 4
+    assert long <= 51  # 0.2 of 256 bits
+    short, long = apart(image, image.transpose(Image.Transpose.ROTATE_90))
+    assert short > 20
+    assert long > 90
+
+
+def test_perceptual_hashes_are_signs_of_the_cosine_transform() -> None:
+    place = np.arange(64)
+    wave = np.cos(np.pi * 3 * (2 * place + 1) / 128)  # the third frequency alone, from left to right
+    image = Image.fromarray(np.tile(np.rint(128 + 100 * wave), (64, 1)).astype(np.uint8))
+    for packed in (perceptual_hashes(image)[0].to_bytes(8), perceptual_hashes(image)[1]):
+        bits = np.unpackbits(np.frombuffer(packed, np.uint8))
+        assert bits[0] == bits[3] == 1
 
 
 def test_origins_differ_by_bytes_crop_and_policy() -> None:

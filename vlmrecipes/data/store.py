@@ -39,6 +39,7 @@ def image_schema() -> pa.Schema:
             ("format", pa.string()),
             ("pixels", pa.string()),
             ("phash", pa.uint64()),
+            ("phash256", pa.binary(32)),
             ("source_sha256", pa.string()),
             ("source_width", pa.int32()),
             ("source_height", pa.int32()),
@@ -87,8 +88,14 @@ class Store:
             return _created(database, name, schema, key)
 
     def images(self) -> Any:
-        """Return the images table."""
-        return self.table(IMAGES, image_schema(), key="key")
+        """Return the images table. Raises StoreError when an older version of this program made it."""
+        table = self.table(IMAGES, image_schema(), key="key")
+        if absent := set(image_schema().names) - set(table.schema.names):
+            raise StoreError(
+                f"{self.uri}: an older version made this store: its images have no {', '.join(sorted(absent))}; "
+                "its snapshots can be read, but ingest into a fresh one (--store DIR)"
+            )
+        return table
 
     def samples(self, dataset: str) -> Any:
         """Return the samples table of a dataset."""

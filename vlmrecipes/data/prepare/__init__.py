@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from vlmrecipes.data.declaration import Prepare
 from vlmrecipes.data.images import ImageError
 from vlmrecipes.data.prepare.decode import Decoded, decode
-from vlmrecipes.data.prepare.hashing import perceptual_hash, pixel_hash
+from vlmrecipes.data.prepare.hashing import perceptual_hashes, pixel_hash
 from vlmrecipes.data.prepare.resize import target_size
 from vlmrecipes.fingerprint import canonical, sha256
 
@@ -35,6 +35,8 @@ class Prepared:
     """SHA-256 of the decoded pixels, mode and size."""
     phash: int
     """64-bit perceptual hash."""
+    phash256: bytes
+    """256-bit perceptual hash, 32 bytes: confirms that images with a near `phash` look alike."""
     source_sha256: str
     source_width: int
     source_height: int
@@ -64,6 +66,7 @@ def prepare_image(raw: bytes, crop: Box | None, policy: Prepare) -> Prepared:
     if data is not raw:
         steps.append("encode")
         image = _reread(data) if kind == "JPEG" else image
+    phash, phash256 = perceptual_hashes(image)
     return Prepared(
         key=sha256(data),
         origin=origin_of(raw, crop, policy),
@@ -72,7 +75,8 @@ def prepare_image(raw: bytes, crop: Box | None, policy: Prepare) -> Prepared:
         height=image.height,
         format=kind,
         pixels=pixel_hash(image),
-        phash=perceptual_hash(image),
+        phash=phash,
+        phash256=phash256,
         source_sha256=sha256(raw),
         source_width=decoded.width,
         source_height=decoded.height,

@@ -9,9 +9,6 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from PIL import Image
 
-SIDE = 32
-LOW = 8
-
 
 def pixel_hash(image: Image.Image) -> str:
     """Return the SHA-256 of mode, size and pixel bytes, 64 hex digits."""
@@ -20,26 +17,31 @@ def pixel_hash(image: Image.Image) -> str:
     return digest.hexdigest()
 
 
-def perceptual_hash(image: Image.Image) -> int:
-    """Return a 64-bit hash that resized and recompressed copies nearly share.
+def perceptual_hashes(image: Image.Image) -> tuple[int, bytes]:
+    """Return a 64-bit hash that resized and recompressed copies nearly share, and one of 256 bits that tells more apart.
 
-    Signs of the 8x8 lowest frequencies of the cosine transform of a 32x32 grey copy, against their median
-    (Zauner, Implementation and Benchmarking of Perceptual Image Hash Functions, 2010, §3.2.1).
+    Both are signs of the lowest frequencies of the cosine transform of a grey copy, against their median
+    (Zauner, Implementation and Benchmarking of Perceptual Image Hash Functions, 2010, §3.2.1): 8x8 frequencies of
+    32x32 pixels, and 16x16 of 64x64, most significant bit first.
     """
+    grey = image.convert("L")
+    return int.from_bytes(_signs(grey, side=32, low=8), "big"), _signs(grey, side=64, low=16)
+
+
+def _signs(grey: Image.Image, *, side: int, low: int) -> bytes:
     import numpy as np
     from PIL import Image
 
-    grey = image.convert("L").resize((SIDE, SIDE), Image.Resampling.BOX)
-    cosines = _cosines()
-    low = cosines @ np.asarray(grey, dtype=np.float64) @ cosines.T
-    bits = (low > np.median(low)).ravel()
-    return int.from_bytes(np.packbits(bits).tobytes(), "big")
+    cosines = _cosines(side, low)
+    pixels = np.asarray(grey.resize((side, side), Image.Resampling.BOX), dtype=np.float64)
+    frequencies = cosines @ pixels @ cosines.T
+    return np.packbits(frequencies > np.median(frequencies)).tobytes()
 
 
-@lru_cache(maxsize=1)
-def _cosines() -> Any:
-    """Return the first rows of the type-II cosine transform, shape (LOW, SIDE)."""
+@lru_cache(maxsize=2)
+def _cosines(side: int, low: int) -> Any:
+    """Return the first rows of the type-II cosine transform, shape (low, side)."""
     import numpy as np
 
-    frequency, place = np.arange(LOW)[:, None], np.arange(SIDE)[None, :]
-    return np.cos(np.pi * frequency * (2 * place + 1) / (2 * SIDE))
+    frequency, place = np.arange(low)[:, None], np.arange(side)[None, :]
+    return np.cos(np.pi * frequency * (2 * place + 1) / (2 * side))

@@ -5,7 +5,8 @@ from itertools import pairwise
 
 import pytest
 
-from vlmrecipes.records import charts, difference, formats, lineage, pictures
+from vlmrecipes.page import charts, difference, formats, pictures
+from vlmrecipes.records import lineage
 
 
 @pytest.mark.parametrize(

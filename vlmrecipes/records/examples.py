@@ -9,8 +9,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from vlmrecipes.records import difference
-from vlmrecipes.records.formats import TIMES, number
+from vlmrecipes.page import difference
+from vlmrecipes.page.formats import TIMES, number
 
 if TYPE_CHECKING:
     import pyarrow as pa

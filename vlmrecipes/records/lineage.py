@@ -6,7 +6,7 @@ import shlex
 from collections.abc import Mapping
 from typing import Any
 
-from vlmrecipes.records import formats
+from vlmrecipes.page import formats
 from vlmrecipes.records.view import Pair, Table
 
 

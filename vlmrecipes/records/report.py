@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
 from vlmrecipes.errors import InputError, StoreError
-from vlmrecipes.records import atomic, charts, examples, formats, ledger, lineage, pictures, predictions, record, view
-from vlmrecipes.records.difference import visible
+from vlmrecipes.page import charts, formats, html, pictures
+from vlmrecipes.records import atomic, examples, ledger, lineage, predictions, record, view
 
 MOST_BYTES = 5_000_000
 LEVELS = ((12, 480), (12, 320), (6, 240), (3, 160), (0, 0))
@@ -65,7 +62,7 @@ def write_report(folders: Sequence[Path], target: Path, images: Images) -> None:
         raise InputError.one("a report needs at least one run")
     loaded = [_load(folder) for folder in folders]
     for most, width in LEVELS:
-        page = _page(loaded, images, most, width).encode("utf-8", "replace")
+        page = _page(loaded, images, most, width)
         if len(page) < MOST_BYTES:
             atomic.write_bytes(target, page)
             return
@@ -85,15 +82,12 @@ def _load(folder: Path) -> _Loaded:
     return _Loaded(found, view.losses(folder), table, trouble)
 
 
-def _page(loaded: Sequence[_Loaded], images: Images, most: int, width: int) -> str:
+def _page(loaded: Sequence[_Loaded], images: Images, most: int, width: int) -> bytes:
     runs = [_run(each, f"run-{number}", most) for number, each in enumerate(loaded, 1)]
     shown = [key for run in runs for group in run.groups for example in group.examples for key in example.images]
     thumbnails = pictures.thumbnails(shown, images(list(dict.fromkeys(shown))) if shown else {}, width)
-    css = resources.files("vlmrecipes.records").joinpath("report.css").read_text(encoding="utf-8")
-    digest = base64.b64encode(hashlib.sha256(css.encode()).digest()).decode("ascii")
     title = runs[0].name if len(runs) == 1 else f"{len(runs)} runs"
-    page = _template().render(runs=runs, pictures=thumbnails, css=css, css_sha256=digest, title=title)
-    return str(page)
+    return html.render("vlmrecipes.records", "report.html.jinja", title=title, pictures=thumbnails, runs=runs)
 
 
 def _run(loaded: _Loaded, anchor: str, most: int) -> _Run:
@@ -128,22 +122,3 @@ def _groups(table: Any, by: tuple[str, str] | None, most: int) -> list[examples.
 def _name(found: Mapping[str, Any]) -> str:
     recipe = found.get("recipe") or {}
     return f"{recipe.get('name') or found['run']} {recipe.get('version') or ''}".strip()
-
-
-def _template() -> Any:
-    from jinja2 import Environment, FunctionLoader, StrictUndefined
-    from markupsafe import Markup
-
-    def load(name: str) -> str:
-        return resources.files("vlmrecipes.records").joinpath(name).read_text(encoding="utf-8")
-
-    engine = Environment(
-        loader=FunctionLoader(load),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        finalize=lambda value: visible(value) if isinstance(value, str) and not isinstance(value, Markup) else value,
-    )
-    engine.filters |= {"moment": formats.moment, "number": formats.number, "duration": formats.duration}
-    return engine.get_template("report.html.jinja")

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from vlmrecipes.records import charts, formats
+from vlmrecipes.page import charts, formats
 
 Pair = tuple[str, str]
 MODELS = ("base", "tuned")

@@ -30,7 +30,7 @@ _HOMES = {
     "planned": "vlmrecipes.run",
     "read_declaration": "vlmrecipes.data.declaration",
     "read_recipe": "vlmrecipes.recipe",
-    "report": "vlmrecipes.run",
+    "report": "vlmrecipes.records.report",
     "resume_run": "vlmrecipes.run",
     "run_recipe": "vlmrecipes.run",
     "score": "vlmrecipes.evaluate.score",

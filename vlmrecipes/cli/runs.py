@@ -17,11 +17,10 @@ runs = typer.Typer(help="Look at what was run.", no_args_is_help=True)
 def list_all(store: StoreUri = STORE, as_json: Json = False) -> None:
     """List the runs of the store, newest first."""
     from vlmrecipes.cli.showing import runs_lines
-    from vlmrecipes.records.ledger import runs as list_runs
-    from vlmrecipes.run import runs_folder
+    from vlmrecipes.records import ledger
 
     with outcome(as_json=as_json) as done:
-        found = list_runs(runs_folder(store))
+        found = ledger.runs(ledger.home(store))
         done({"runs": found}, runs_lines(found))
 
 
@@ -34,10 +33,9 @@ def show(
     """Show a run's record."""
     from vlmrecipes.cli.showing import record_lines
     from vlmrecipes.records import ledger, record
-    from vlmrecipes.run import runs_folder
 
     with outcome(as_json=as_json) as done:
-        found = record.read(ledger.find(runs_folder(store), name))
+        found = record.read(ledger.find(ledger.home(store), name))
         done(found, record_lines(found))
 
 
@@ -50,7 +48,7 @@ def report(
 ) -> None:
     """Write one self-contained HTML page about one or several runs, and print their scores."""
     from vlmrecipes.cli.showing import report_lines
-    from vlmrecipes.run import report as work
+    from vlmrecipes.records.report import report as work
 
     with outcome(as_json=as_json) as done:
         view = work(names or (), output, store=store, last=last)

@@ -7,9 +7,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from vlmrecipes.cli.output import table
+from vlmrecipes.records.predictions import MODELS
 
 SHOWN = 5
-MODELS = ("base", "tuned")
 
 
 def snapshot_view(store: str, name: str) -> dict[str, Any]:

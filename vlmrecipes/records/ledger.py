@@ -7,12 +7,18 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from vlmrecipes.data.store import local
 from vlmrecipes.errors import InputError, StoreError
 from vlmrecipes.records import record as records
 
 LATEST = "latest"
 SHOWN = 5
 """How many run ids an error lists."""
+
+
+def home(store: str) -> Path:
+    """Return the folder that holds a store's runs."""
+    return local(store) / "runs"
 
 
 def runs(folder: Path) -> list[dict[str, Any]]:
@@ -81,6 +87,23 @@ def snapshot(record: Mapping[str, Any]) -> str | None:
     data = record["data"]
     chosen = [part for part in data if part["role"] == "train"] or data
     return ", ".join(dict.fromkeys(part["snapshot"] for part in chosen)) or None
+
+
+def outcome(folder: Path) -> dict[str, Any]:
+    """Return the JSON object of `vlmrecipes run` from the record."""
+    found = records.read(folder)
+    weights = next((folder / name for name in ("adapter", "model") if (folder / name).is_dir()), None)
+    return {
+        "run": found["run"],
+        "status": found["status"],
+        "recipe": found["recipe"]["name"],
+        "record": str((folder / records.NAME).absolute()),
+        "snapshot": next(part["snapshot"] for part in found["data"]),
+        "metrics": found["metrics"],
+        "adapter": str(weights.absolute()) if weights else None,
+        "report": str((folder / "report.html").absolute()),
+        "seconds": found["seconds"],
+    }
 
 
 def _values(metrics: Mapping[str, Any]) -> dict[str, Any]:

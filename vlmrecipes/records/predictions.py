@@ -13,12 +13,14 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 NAME = "predictions.parquet"
+MODELS = ("base", "tuned")
+"""The models that a run scores: before training, and after, or the one that is evaluated."""
 
 
 def schema(metrics: Sequence[str]) -> pa.Schema:
     """Return the Arrow schema: the fixed columns, then `<metric>.numerator` and `<metric>.denominator` for each metric.
 
-    `model` is `base` or `tuned`; `prediction` is null when generating failed; `metadata` is JSON text.
+    `model` is `base` or `tuned`; `prediction` is null when generating failed, `error` says why; `metadata` is JSON text.
     """
     import pyarrow as pa
 
@@ -30,9 +32,10 @@ def schema(metrics: Sequence[str]) -> pa.Schema:
         ("references", texts),
         ("prompt", text),
         ("images", texts),
-        *((name, text) for name in ("group", "split", "source", "metadata")),
+        *((name, text) for name in ("group", "split", "source", "snapshot", "metadata")),
         ("tokens", pa.int64()),
         ("truncated", pa.bool_()),
+        ("error", text),
     ]
     counts = [(f"{metric}.{part}", pa.float64()) for metric in metrics for part in ("numerator", "denominator")]
     return pa.schema([*fixed, *counts])

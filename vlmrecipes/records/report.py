@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from vlmrecipes.errors import InputError, StoreError
 from vlmrecipes.page import charts, formats, html, pictures
-from vlmrecipes.records import atomic, examples, ledger, lineage, predictions, record, view
+from vlmrecipes.records import atomic, examples, ledger, lineage, predictions, record, stored, view
+from vlmrecipes.records.stored import Images
 
 MOST_BYTES = 5_000_000
 LEVELS = ((12, 480), (12, 320), (6, 240), (3, 160), (0, 0))
 """Examples of a kind and width of their pictures in pixels: the first that fits `MOST_BYTES` is taken."""
-
-Images = Callable[[Sequence[str]], Mapping[str, bytes]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +49,23 @@ class _Run:
     groups: list[examples.Group]
     sorted_by: str
     trouble: str
+
+
+def report(names: Sequence[str], output: Path, *, store: str, last: int = 0) -> dict[str, Any]:
+    """Write one HTML page about the runs `names`, or the `last` ones, to `output`; returns its path and the runs' scores.
+
+    Raises InputError for a run that is not there, and when none is named.
+    """
+    there = ledger.home(store)
+    newest = [run["run"] for run in ledger.runs(there)[:last]]
+    folders = [ledger.find(there, name) for name in (*names, *reversed(newest))]
+    if not folders:
+        raise InputError.one("no run to report on: name one, or say --last 1")
+    try:
+        write_report(folders, output, stored.images(store, folders))
+    except OSError as error:
+        raise InputError.one(f"cannot be written: {error.strerror}", file=str(output), key="--output") from None
+    return {"path": str(output.absolute()), "runs": [ledger.outcome(folder) for folder in folders]}
 
 
 def write_report(folders: Sequence[Path], target: Path, images: Images) -> None:

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from vlmrecipes.page import charts, formats
+from vlmrecipes.records.predictions import MODELS
 
 Pair = tuple[str, str]
-MODELS = ("base", "tuned")
 MOST_VALUES = 40
 """Values of one breakdown that a report lists."""
 

@@ -23,6 +23,8 @@ _HOMES = {
     "Recipe": "vlmrecipes.recipe",
     "Sample": "vlmrecipes.data.sample",
     "Snapshot": "vlmrecipes.data.snapshot",
+    "describe": "vlmrecipes.data.statistics",
+    "difference": "vlmrecipes.data.difference",
     "evaluate_model": "vlmrecipes.run",
     "ingest": "vlmrecipes.ingest",
     "list_snapshots": "vlmrecipes.data.snapshot",
@@ -34,6 +36,7 @@ _HOMES = {
     "resume_run": "vlmrecipes.run",
     "run_recipe": "vlmrecipes.run",
     "score": "vlmrecipes.evaluate.score",
+    "statistics": "vlmrecipes.data.statistics",
 }
 __all__ = sorted([*_HOMES, "__version__"])  # noqa: PLE0605 - sorted() of texts
 

@@ -1,51 +1,12 @@
-"""Views of snapshots, plans and records as lines for people."""
+"""Plans and records as lines for people."""
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from vlmrecipes.cli.output import table
 from vlmrecipes.records.predictions import MODELS
-
-SHOWN = 5
-
-
-def snapshot_view(store: str, name: str) -> dict[str, Any]:
-    """Return a snapshot's manifest with a few samples and all drops."""
-    from vlmrecipes.data.snapshot import open_snapshot
-
-    snapshot = open_snapshot(store, name)
-    samples = snapshot.samples()
-    view = dict(snapshot.manifest)
-    view["sources"] = dict(sorted(Counter(sample.source for sample in samples).items()))
-    view["answer_characters"] = _spread([len(sample.answer) for sample in samples])
-    view["images_a_sample"] = dict(sorted(Counter(str(len(sample.images)) for sample in samples).items()))
-    view["examples"] = [sample.content() for sample in samples[:SHOWN]]
-    view["dropped"] = snapshot.drops()
-    return view
-
-
-def _spread(values: Sequence[int]) -> dict[str, int]:
-    ordered = sorted(values)
-    return {"min": ordered[0], "median": ordered[len(ordered) // 2], "max": ordered[-1]} if ordered else {}
-
-
-def snapshot_lines(view: Mapping[str, Any]) -> list[str]:
-    """Return what `snapshots show` prints."""
-    rows, splits, spread = view["rows"], view["splits"], view["answer_characters"]
-    lines = [
-        f"{view['snapshot']}  {view['fingerprint']}  {view['created']}  {view['license'] or 'no licence given'}",
-        f"  rows read {rows['read']} = samples {rows['samples']} + dropped {rows['dropped']}",
-        f"  train {splits['train']}, eval {splits['eval']}, images {view['images']}, on both sides {view['leaks']['images']}",
-        f"  characters an answer: {', '.join(f'{name} {value}' for name, value in spread.items())}",
-    ]
-    lines += [f"  source {name}: {count} samples" for name, count in view["sources"].items()]
-    lines += [f"  dropped as {reason}: {count}" for reason, count in view["drops"].items()]
-    lines += [f"    {drop['source']} {drop['key']}: {drop['message']}" for drop in view["dropped"][:SHOWN]]
-    lines += [f"  {item['split']:5} {item['references'][0]!r}" for item in view["examples"]]
-    return lines
 
 
 def plan_lines(view: Mapping[str, Any]) -> list[str]:

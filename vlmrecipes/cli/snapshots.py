@@ -7,29 +7,49 @@ from typing import Annotated
 import typer
 
 from vlmrecipes.cli.options import STORE, Json, StoreUri
-from vlmrecipes.cli.output import outcome, table
+from vlmrecipes.cli.output import outcome
 
 snapshots = typer.Typer(help="Look at frozen versions of a dataset.", no_args_is_help=True)
+
+Name = Annotated[str, typer.Argument(metavar="NAME@N", help="A snapshot; without @N the newest.")]
 
 
 @snapshots.command("list")
 def list_all(store: StoreUri = STORE, as_json: Json = False) -> None:
     """List the snapshots of the store."""
+    from vlmrecipes.cli.snapshot_lines import list_lines
     from vlmrecipes.data.snapshot import list_snapshots
 
     with outcome(as_json=as_json) as done:
         keys = ("snapshot", "fingerprint", "samples", "created")
         rows = [{key: manifest[key] for key in keys} for manifest in list_snapshots(store)]
-        done({"snapshots": rows}, table(keys, [list(row.values()) for row in rows]) if rows else ["no snapshots yet"])
+        done({"snapshots": rows}, list_lines(rows))
 
 
 @snapshots.command()
-def show(
-    name: Annotated[str, typer.Argument(metavar="NAME@N")], store: StoreUri = STORE, as_json: Json = False
-) -> None:
-    """Show a snapshot: counts, drops with reasons, a few samples."""
-    from vlmrecipes.cli.showing import snapshot_lines, snapshot_view
+def show(name: Name, store: StoreUri = STORE, as_json: Json = False) -> None:
+    """Show a snapshot: counts, statistics, drops with reasons."""
+    from vlmrecipes.cli.snapshot_lines import show_lines
+    from vlmrecipes.data.snapshot import open_snapshot
+    from vlmrecipes.data.statistics import describe
 
     with outcome(as_json=as_json) as done:
-        view = snapshot_view(store, name)
-        done(view, snapshot_lines(view))
+        view = describe(open_snapshot(store, name))
+        done(view, show_lines(view))
+
+
+@snapshots.command()
+def diff(
+    before: Annotated[str, typer.Argument(metavar="A", help="A snapshot, NAME@N.")],
+    after: Annotated[str, typer.Argument(metavar="B", help="A later one of the same dataset.")],
+    store: StoreUri = STORE,
+    as_json: Json = False,
+) -> None:
+    """Tell what changed between two snapshots: samples, sides, statistics."""
+    from vlmrecipes.cli.snapshot_lines import difference_lines
+    from vlmrecipes.data.difference import difference
+    from vlmrecipes.data.snapshot import open_snapshot
+
+    with outcome(as_json=as_json) as done:
+        view = difference(open_snapshot(store, before), open_snapshot(store, after))
+        done(view, difference_lines(view))

@@ -18,6 +18,7 @@ from vlmrecipes.fingerprint import PREFIX, canonical, sha256
 
 if TYPE_CHECKING:
     import numpy as np
+    import pyarrow as pa
 
 MANIFEST_VERSION = 1
 
@@ -76,12 +77,12 @@ class Snapshot:
 
     @cached_property
     def _samples(self) -> list[Sample]:
-        table = self._table("samples").search().to_arrow()
+        table = self.table("samples").search().to_arrow()
         return sorted(from_table(table), key=lambda sample: sample.id)
 
     def drops(self) -> list[dict[str, str]]:
         """Return the rows left out: source, key, reason, message."""
-        rows: list[dict[str, str]] = self._table("drops").search().to_arrow().to_pylist()
+        rows: list[dict[str, str]] = self.table("drops").search().to_arrow().to_pylist()
         return rows
 
     def sizes(self) -> dict[str, tuple[int, int]]:
@@ -103,9 +104,17 @@ class Snapshot:
 
     @cached_property
     def _images(self) -> Any:
-        return columns(self._table("images"), ("key", "width", "height", "pixels"))
+        return self.columns("images", ("key", "width", "height", "pixels"))
 
-    def _table(self, role: str) -> Any:
+    def columns(self, role: str, names: Sequence[str]) -> pa.Table:
+        """Return whole columns of the snapshot's `images`, `samples` or `drops` as an Arrow table.
+
+        The images table is the store's: it holds other datasets' images too.
+        """
+        return columns(self.table(role), names)
+
+    def table(self, role: str) -> Any:
+        """Return a read-only handle of the snapshot's `images`, `samples` or `drops`, at the version that it names."""
         at = self.manifest["tables"][role]
         return Store(self.uri).frozen(at["name"], at["version"])
 

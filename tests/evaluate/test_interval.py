@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vlmrecipes.evaluate.interval import Draws, Interval, bootstrap, cluster_sums, interval, wilson
+from vlmrecipes.evaluate.interval import Interval, bootstrap, interval, wilson
+from vlmrecipes.evaluate.resample import Draws, cluster_sums
 
 Row = tuple[str, int, int]
 DRAWS = Draws(seed=1, resamples=200)
@@ -74,7 +75,7 @@ def test_bootstrap_width_is_that_of_theory() -> None:
 def test_memory_is_bounded_by_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
     sums = cluster_sums([str(i) for i in range(50)], [float(i % 3) for i in range(50)], [2.0] * 50)
     whole = bootstrap(sums, DRAWS)
-    monkeypatch.setattr("vlmrecipes.evaluate.interval._CELLS", 700)
+    monkeypatch.setattr("vlmrecipes.evaluate.resample._CELLS", 700)
     assert len(bootstrap(sums, DRAWS)) == len(whole) == 200
 
 

@@ -64,7 +64,11 @@ MEASURES: dict[str, Callable[..., Any]] = {
 }
 
 
-@pytest.mark.parametrize("vector", DATA["vectors"], ids=lambda vector: f"{vector['metric']}-{vector['id']}")
+@pytest.mark.parametrize(
+    "vector",
+    [v for v in DATA["vectors"] if v["metric"] in MEASURES],
+    ids=lambda vector: f"{vector['metric']}-{vector['id']}",
+)
 def test_agrees_with_the_code_named(vector: dict[str, Any]) -> None:
     keys = {key: vector["params"][key] for key in ("answer_id",) if key in vector.get("params", {})}
     arguments = vector["prediction"], vector["references"]
@@ -79,10 +83,13 @@ def test_agrees_with_the_code_named(vector: dict[str, Any]) -> None:
 
 
 def test_every_measure_has_vectors() -> None:
-    assert {vector["metric"] for vector in DATA["vectors"]} == set(MEASURES)
+    assert {vector["metric"] for vector in DATA["vectors"]} >= set(MEASURES)
 
 
-@pytest.mark.parametrize("vector", DATA["stat_vectors"], ids=lambda v: "{successes}-of-{n}".format(**v["inputs"]))
+WILSON = [v for v in DATA["stat_vectors"] if v["metric"] == "wilson_ci95"]
+
+
+@pytest.mark.parametrize("vector", WILSON, ids=lambda v: "{successes}-of-{n}".format(**v["inputs"]))
 def test_wilson_agrees_with_statsmodels(vector: dict[str, Any]) -> None:
     assert wilson(**vector["inputs"]) == pytest.approx(vector["expected"], abs=1e-12)
 

@@ -13,17 +13,15 @@ from statistics import NormalDist
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
-import numpy.typing as npt
+
+from vlmrecipes.evaluate.resample import Draws, Floats, bootstrap_totals, cluster_sums
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
 LEVEL = 0.95
 _TAIL = (1.0 - LEVEL) / 2.0
-_CELLS = 1 << 20
-"""Draws held at once: bounds memory at some 20 MB whatever the number of samples."""
 
-Floats = npt.NDArray[np.float64]
 Method = Literal["bootstrap", "wilson", "degenerate", "none"]
 
 
@@ -44,15 +42,6 @@ class Interval:
 
 
 NONE = Interval(None, None, "none")
-
-
-@dataclass(frozen=True, slots=True)
-class Draws:
-    """What makes a bootstrap repeatable."""
-
-    seed: int = 0
-    resamples: int = 2000
-    """0 asks for no intervals but the Wilson ones."""
 
 
 def interval(
@@ -76,25 +65,19 @@ def interval(
     if len(sums) == 1:
         return NONE
     value = math.fsum(numerators) / math.fsum(denominators)
-    ratios = bootstrap(sums, draws)
-    if not ratios.size:
+    found = percentiles(bootstrap(sums, draws), value)
+    if found is None:
         return NONE
-    low, high = (float(bound) for bound in np.quantile(ratios, (_TAIL, 1.0 - _TAIL)))
+    return Interval(*found, "bootstrap" if _differ(sums) else "degenerate")
+
+
+def percentiles(resampled: Floats, value: float) -> tuple[float, float] | None:
+    """Return the bounds that hold the middle 95 % of `resampled`, widened to `value`; None without resamples."""
+    if not resampled.size:
+        return None
+    low, high = (float(bound) for bound in np.quantile(resampled, (_TAIL, 1.0 - _TAIL)))
     # Rounding, and a lone heavy cluster, can leave the value outside its own percentiles.
-    low, high = min(low, value), max(high, value)
-    return Interval(low, high, "bootstrap" if _differ(sums) else "degenerate")
-
-
-def cluster_sums(clusters: Sequence[str], numerators: Sequence[float], denominators: Sequence[float]) -> Floats:
-    """Return one row a cluster, (Σ numerators, Σ denominators), in the order of the cluster labels."""
-    members: dict[str, tuple[list[float], list[float]]] = {}
-    for cluster, numerator, denominator in zip(clusters, numerators, denominators, strict=True):
-        tops, bottoms = members.setdefault(cluster, ([], []))
-        tops.append(numerator)
-        bottoms.append(denominator)
-    # fsum is exact, so the order of rows cannot show in the last bit.
-    rows = [[math.fsum(part) for part in members[label]] for label in sorted(members)]
-    return np.array(rows, dtype=np.float64).reshape(-1, 2)
+    return min(low, value), max(high, value)
 
 
 def bootstrap(sums: Floats, draws: Draws) -> Floats:
@@ -102,21 +85,9 @@ def bootstrap(sums: Floats, draws: Draws) -> Floats:
 
     Equal rows and draws give equal ratios. Resamples without any reference length have no ratio and are left out.
     """
-    generator = np.random.Generator(np.random.PCG64(draws.seed))
-    count = len(sums)
-    step = max(1, _CELLS // count)
-    drawn = [
-        _resample(sums, generator.integers(0, count, size=(min(step, draws.resamples - start), count), dtype=np.int32))
-        for start in range(0, draws.resamples, step)
-    ]
-    totals = np.concatenate([np.empty((0, 2)), *drawn])
+    totals = bootstrap_totals(sums, draws)
     totals = totals[totals[:, 1] > 0]
     return np.asarray(totals[:, 0] / totals[:, 1], dtype=np.float64)
-
-
-def _resample(sums: Floats, rows: npt.NDArray[np.int32]) -> Floats:
-    """Return the summed rows of each resample: (resamples, 2) from (resamples, clusters) row numbers."""
-    return np.stack([sums[:, 0][rows].sum(axis=1), sums[:, 1][rows].sum(axis=1)], axis=1)
 
 
 def _differ(sums: Floats) -> bool:

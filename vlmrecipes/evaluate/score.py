@@ -8,8 +8,9 @@ from statistics import fmean, median
 from typing import TYPE_CHECKING, Any
 
 from vlmrecipes.errors import InputError, Problem
-from vlmrecipes.evaluate.interval import Draws, interval
+from vlmrecipes.evaluate.interval import interval
 from vlmrecipes.evaluate.metrics import Metric, Score, resolve
+from vlmrecipes.evaluate.resample import Draws
 from vlmrecipes.evaluate.text import ws
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ def score(
     *,
     by: Sequence[str] = (),
     seed: int = 0,
-    resamples: int = 2000,
+    resamples: int = 10_000,
 ) -> tuple[dict[str, dict[str, Any]], dict[str, list[Score]]]:
     """Return the summary of each metric, and each row's `Score`; both keyed by the names in `metrics` as given.
 

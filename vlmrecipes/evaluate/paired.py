@@ -1,0 +1,179 @@
+"""Two sets of predictions for the same samples compared: how far apart, how sure, and which samples changed.
+
+Unpaired tests on paired data throw away most of their power, so both sides are resampled together, whole clusters at a
+time. The interval is the paired percentile bootstrap, the p-value a sign-flip permutation test (Fisher, The Design of
+Experiments, 1935, § 21): if the two sides were alike, it would not matter which of them a cluster's counts came from.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from vlmrecipes.evaluate.interval import percentiles
+from vlmrecipes.evaluate.resample import Draws, Floats, bootstrap_totals, cluster_sums, flipped_totals, is_exact
+
+_TIE = 1e-12
+"""Differences this close are equal: the same sum in another order."""
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """What one side's samples add to a metric, in the order of the samples (`Score.numerator`, `Score.denominator`)."""
+
+    numerators: Sequence[float]
+    denominators: Sequence[float]
+    """Reference lengths of an error rate; all 1 for a metric that is a mean of scores."""
+
+    @property
+    def value(self) -> float | None:
+        """The sum of the one over the sum of the other; None when there is nothing to divide by."""
+        bottom = math.fsum(self.denominators)
+        return math.fsum(self.numerators) / bottom if bottom else None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Paired:
+    """Side `b` against side `a`."""
+
+    a: float | None
+    b: float | None
+    difference: float | None
+    """`b` - `a`. None, as the two values, when there is nothing to divide by."""
+    low: float | None
+    high: float | None
+    """95 % interval of the difference; None with fewer than two clusters."""
+    p: float | None
+    """Two-sided p-value of the permutation test."""
+    p_method: Literal["permutation-exact", "permutation", "none"]
+    """`permutation-exact`: every assignment was looked at, so p does not depend on the seed."""
+    better: int
+    worse: int
+    equal: int
+    """Samples on which `b` is better than `a`, worse, and the same."""
+    n: int
+    clusters: int
+    resamples: int
+    seed: int
+
+
+def compare(  # noqa: PLR0913 - two sides, their clusters, direction and draws
+    a: Counts,
+    b: Counts,
+    clusters: Sequence[str] | None = None,
+    *,
+    lower_is_better: bool,
+    resamples: int = 10_000,
+    seed: int = 0,
+) -> Paired:
+    """Return how `b` differs from `a`; entry i of everything is about sample i.
+
+    `clusters` names the image or group of each sample; None says that samples are independent. Neither the order of
+    the samples nor the clusters' names change the result. Raises ValueError when the lengths differ.
+    """
+    n = len(a.numerators)
+    draws = Draws(seed, resamples)
+    labels = [str(number) for number in range(n)] if clusters is None else clusters
+    sums = cluster_sums(labels, a.numerators, a.denominators, b.numerators, b.denominators)
+    difference = None if a.value is None or b.value is None else b.value - a.value
+    low, high = (None, None) if difference is None else _bounds(sums, difference, draws)
+    p, method = (None, "none") if difference is None else _permuted(sums, difference, draws)
+    better, worse = _changed(a, b, lower_is_better=lower_is_better)
+    return Paired(
+        a=a.value,
+        b=b.value,
+        difference=difference,
+        low=low,
+        high=high,
+        p=p,
+        p_method=method,
+        better=better,
+        worse=worse,
+        equal=n - better - worse,
+        n=n,
+        clusters=len(sums),
+        resamples=resamples,
+        seed=seed,
+    )
+
+
+def _bounds(sums: Floats, difference: float, draws: Draws) -> tuple[float | None, float | None]:
+    if len(sums) < 2:  # noqa: PLR2004 - one cluster cannot show how clusters vary
+        return None, None
+    differences = _differences(bootstrap_totals(sums, draws))
+    return percentiles(differences[np.isfinite(differences)], difference) or (None, None)
+
+
+def _permuted(
+    sums: Floats, difference: float, draws: Draws
+) -> tuple[float | None, Literal["permutation-exact", "permutation", "none"]]:
+    """Return the share of assignments of the clusters' counts to sides that differ as much as the one seen."""
+    change = sums[:, 2:] - sums[:, :2]
+    change = change[change.any(axis=1)]
+    if not draws.resamples:
+        return None, "none"
+    moved = flipped_totals(change, draws)
+    totals = sums.sum(axis=0)
+    extreme = np.abs(_differences(np.hstack([totals[:2] + moved, totals[2:] - moved]))) >= abs(difference) - _TIE
+    if is_exact(len(change), draws):
+        return float(extreme.mean()), "permutation-exact"
+    # The assignment seen is one of the possible ones, so p is never 0 (Davison & Hinkley, Bootstrap Methods, § 4.2).
+    return float(1 + extreme.sum()) / (1 + len(extreme)), "permutation"
+
+
+def _differences(totals: Floats) -> Floats:
+    """Return b's ratio less a's for rows of (a's numerator, denominator, b's numerator, denominator); NaN for x/0."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.asarray(totals[:, 2] / totals[:, 3] - totals[:, 0] / totals[:, 1], dtype=np.float64)
+
+
+def _changed(a: Counts, b: Counts, *, lower_is_better: bool) -> tuple[int, int]:
+    """Return on how many samples `b` is better, and on how many it is worse, by the samples' own rates."""
+    rates = [_rates(side) for side in (a, b)]
+    gain = rates[0] - rates[1] if lower_is_better else rates[1] - rates[0]
+    return int((gain > _TIE).sum()), int((gain < -_TIE).sum())
+
+
+def _rates(side: Counts) -> Floats:
+    """Return each sample's rate; text read where there is none counts by its length, so that less is better."""
+    bottom = np.asarray(side.denominators, dtype=np.float64)
+    return np.asarray(side.numerators, dtype=np.float64) / np.where(bottom > 0, bottom, 1.0)
+
+
+@dataclass(frozen=True, slots=True)
+class McNemar:
+    """Two sides that are right or wrong, compared on the samples where only one of them is right."""
+
+    only_a: int
+    only_b: int
+    p: float
+    """Two-sided exact p-value (binomial)."""
+    p_chi2: float
+    """Two-sided p-value of the chi-square with continuity correction, as other tools print it."""
+
+
+def mcnemar(a_right: Sequence[bool], b_right: Sequence[bool]) -> McNemar:
+    """Return McNemar's test (Psychometrika 12, 1947) of two sides on the same samples; they count as independent.
+
+    Raises ValueError when the lengths differ.
+    """
+    pairs = list(zip(a_right, b_right, strict=True))
+    only_a, only_b = sum(a and not b for a, b in pairs), sum(b and not a for a, b in pairs)
+    return McNemar(only_a, only_b, mcnemar_exact(only_a, only_b), mcnemar_chi2(only_a, only_b))
+
+
+def mcnemar_exact(only_a: int, only_b: int) -> float:
+    """Return the probability that a fair coin divides the discordant pairs at least as unevenly, in (0, 1]."""
+    n, fewer = only_a + only_b, min(only_a, only_b)
+    tail: int = sum(math.comb(n, k) for k in range(fewer + 1))
+    return float(min(1.0, 2 * tail / (1 << n)))
+
+
+def mcnemar_chi2(only_a: int, only_b: int) -> float:
+    """Return the p-value of (|only_a - only_b| - 1)² / (only_a + only_b) under chi-square with one degree of freedom."""
+    n = only_a + only_b
+    return math.erfc(abs(abs(only_a - only_b) - 1) / math.sqrt(2 * n)) if n else 1.0

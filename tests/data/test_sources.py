@@ -9,39 +9,14 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from reading import declared, good, problems, rows
 
-from vlmrecipes.data.declaration import Declaration, read_declaration
 from vlmrecipes.data.sample import Drop
 from vlmrecipes.data.sources import open_sources
-from vlmrecipes.data.sources.candidate import Candidate, read_row
+from vlmrecipes.data.sources.candidate import Candidate
 from vlmrecipes.errors import InputError
 
 PLAIN = 'image = "{image}"\nprompt = "Read."\nanswer = "{text}"\n'
-
-
-def declared(folder: Path, *sources: str) -> tuple[Declaration, Path]:
-    file = folder / "set.toml"
-    file.write_text('name = "set"\n' + "".join(f"[[source]]\n{source}\n" for source in sources), "utf-8")
-    return read_declaration(file), file
-
-
-def rows(folder: Path, *sources: str) -> list[Candidate | Drop]:
-    declaration, file = declared(folder, *sources)
-    return [read_row(opened, row) for opened in open_sources(declaration, file) for row in opened.rows()]
-
-
-def good(folder: Path, *sources: str) -> list[Candidate]:
-    found = rows(folder, *sources)
-    assert not [row for row in found if isinstance(row, Drop)]
-    return [row for row in found if isinstance(row, Candidate)]
-
-
-def problems(folder: Path, *sources: str) -> dict[str, str]:
-    declaration, file = declared(folder, *sources)
-    with pytest.raises(InputError) as caught:
-        open_sources(declaration, file)
-    assert {problem.file for problem in caught.value.problems} == {str(file)}
-    return {problem.key: problem.problem for problem in caught.value.problems}
 
 
 def jsonl(path: Path, *values: Any) -> None:
@@ -294,7 +269,7 @@ def test_the_problems_of_all_sources_are_told_at_once(tmp_path: Path) -> None:
         "source[8].root",
         "source[9].path",
         "source[10].explode",
-        "source[11].path",
+        "source[11].pattern",
     ]
     assert "not a Parquet file" in told["source[4].path"]
     assert "holds no rows" in told["source[2]"]

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from vlmrecipes.data.declaration import SyntheticSource
+from vlmrecipes.data.source_tables import SyntheticSource
 from vlmrecipes.data.sources.synthetic import columns, digit_strings, open_generator
 from vlmrecipes.errors import InputError, MissingExtraError
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from vlmrecipes.data.declaration import SyntheticSource
+from vlmrecipes.data.source_tables import SyntheticSource
 from vlmrecipes.data.sources.synthetic import Rendered, columns, fonts, open_generator
 from vlmrecipes.data.sources.synthetic.dice import Dice
 from vlmrecipes.data.sources.synthetic.text import ALPHABET, line
@@ -16,7 +16,7 @@ from vlmrecipes.errors import InputError
 
 DIGEST = """
 import hashlib
-from vlmrecipes.data.declaration import SyntheticSource
+from vlmrecipes.data.source_tables import SyntheticSource
 from vlmrecipes.data.sources.synthetic import open_generator
 source = SyntheticSource(type="synthetic", generator="lines", count=20, seed=3, prompt="p", answer="a")
 digest = hashlib.sha256()

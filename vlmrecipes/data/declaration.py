@@ -4,106 +4,15 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, field_validator
 
 from vlmrecipes import tables
-from vlmrecipes.data.sample import Split
-from vlmrecipes.tables import FROM_LIST, Strings, Table
+from vlmrecipes.data.source_tables import Source
+from vlmrecipes.tables import FROM_LIST, Table
 
 NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
-
-
-class Rows(Table):
-    """What every source says about turning its rows into samples. Texts in braces are templates over a row's columns."""
-
-    name: str = ""
-    """Name of the source in records; default: its type and place in the file (`jsonl-0`)."""
-    explode: str = ""
-    """Column that holds a list: one row per element, whose keys join the row's other columns."""
-    image: str | Strings = ""
-    """A path, base64 or bytes, as a template (`{image}`); a list of templates makes a multi-image sample; empty: text only."""
-    crop: str = ""
-    """Template that gives `[x0, y0, x1, y1]` in pixels of the upright image; cuts the first image."""
-    prompt: str = ""
-    """The user's turn. Images come before it."""
-    messages: str = ""
-    """Column with a whole chat, `[{"role", "content"}, …]`, instead of `prompt` and `answer`; ends with the answer."""
-    answer: str | Strings = ""
-    """The answer as a template; a template that is one list column (`{answers}`) gives several references."""
-    group: str = ""
-    """Template; rows with the same text stay on one side of the split. Default: the row's images."""
-    split: Split | str = ""
-    """`train`, `eval`, or a template that gives one of them; default: decided by `[split]`."""
-    metadata: Strings = ()
-    """Columns kept with each sample, for breakdowns of a metric."""
-    limit: int | None = Field(default=None, ge=1)
-    """Take only the first so many rows (after `explode`)."""
-
-    @model_validator(mode="after")
-    def _chat_or_prompt(self) -> Rows:
-        if self.messages and (self.prompt or self.answer):
-            raise ValueError("give either `messages` or `prompt` and `answer`, not both")
-        if not self.messages and not (self.prompt and self.answer):
-            raise ValueError("give `prompt` and `answer`, or `messages`")
-        return self
-
-
-class FileRows(Rows):
-    """A source that is a file of rows."""
-
-    path: str
-    """The file, relative to the declaration."""
-    root: str = ""
-    """Folder that image paths are relative to and may not leave; default: the folder of `path`."""
-
-
-class JsonlSource(FileRows):
-    """One JSON object a line."""
-
-    type: Literal["jsonl"]
-
-
-class CsvSource(FileRows):
-    """Comma-separated values with a header line."""
-
-    type: Literal["csv"]
-
-
-class ParquetSource(FileRows):
-    """A Parquet file; image columns may hold bytes or `{bytes, path}`."""
-
-    type: Literal["parquet"]
-
-
-class FolderSource(Rows):
-    """A folder of images. Columns: `path`, `name`, `stem`, `parent`, `text` (a `.txt` beside the image, when there is one)."""
-
-    type: Literal["folder"]
-    path: str
-    """The folder, relative to the declaration."""
-    pattern: str = "**/*"
-    """Glob of the images inside it."""
-
-
-class SyntheticSource(Rows):
-    """Rows made by a generator of this package; see `vlmrecipes.data.sources.synthetic` for what each one gives."""
-
-    type: Literal["synthetic"]
-    generator: Literal["lines", "shapes", "digit-strings", "easy-vqa"]
-    count: int = Field(default=1000, ge=1)
-    """How many rows to make. `easy-vqa`: how many images."""
-    seed: int = Field(default=0, ge=0)
-    part: Split = "train"
-    """Which side of the generator's own material to use (`digit-strings`: which glyphs; `easy-vqa`: which images)."""
-    options: dict[str, Any] = Field(default_factory=dict)
-    """Settings of the generator, checked by it."""
-
-
-Source = Annotated[
-    JsonlSource | CsvSource | ParquetSource | FolderSource | SyntheticSource, Field(discriminator="type")
-]
 
 
 class Prepare(Table):

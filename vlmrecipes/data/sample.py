@@ -23,6 +23,8 @@ Reason = Literal[
     "missing_image",
     "outside_root",
     "undecodable",
+    "unreachable",
+    "refused_address",
     "too_large",
     "too_small",
     "bad_crop",
@@ -71,6 +73,16 @@ class Sample:
             "source": self.source,
             "metadata": dict(self.metadata),
         }
+
+
+class ImageError(Exception):
+    """An image that cannot be used; the row becomes a drop."""
+
+    def __init__(self, reason: Reason, message: str) -> None:
+        """Keep the drop's reason and message."""
+        super().__init__(reason, message)
+        self.reason: Reason = reason
+        self.message = message
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

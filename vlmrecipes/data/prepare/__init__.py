@@ -6,6 +6,7 @@ import io
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from vlmrecipes.data.crop import Crop, cut
 from vlmrecipes.data.declaration import Prepare
 from vlmrecipes.data.images import ImageError
 from vlmrecipes.data.prepare.decode import Decoded, decode
@@ -15,8 +16,6 @@ from vlmrecipes.fingerprint import canonical, sha256
 
 if TYPE_CHECKING:
     from PIL import Image
-
-Box = tuple[float, float, float, float]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,17 +43,17 @@ class Prepared:
     """What was done, in order: `upright,crop,resize,encode`; empty when the bytes were kept."""
 
 
-def origin_of(raw: bytes, crop: Box | None, policy: Prepare) -> str:
+def origin_of(raw: bytes, crop: Crop | None, policy: Prepare) -> str:
     """Return the key under which the outcome of preparing `raw` can be found again."""
     return sha256(canonical([sha256(raw), crop, policy.model_dump()]))
 
 
-def prepare_image(raw: bytes, crop: Box | None, policy: Prepare) -> Prepared:
+def prepare_image(raw: bytes, crop: Crop | None, policy: Prepare) -> Prepared:
     """Return `raw` made ready by `policy`. `crop` is in pixels of the upright image. Raises ImageError."""
     decoded = decode(raw, policy, keep_detail=crop is not None)
     image, steps = decoded.image, list(decoded.steps)
     if crop is not None:
-        image = _crop(image, crop)
+        image = cut(image, crop)
         steps.append("crop")
     width, height = image.size if crop is not None else (decoded.width, decoded.height)
     if min(width, height) < policy.min_source_side:
@@ -82,14 +81,6 @@ def prepare_image(raw: bytes, crop: Box | None, policy: Prepare) -> Prepared:
         source_height=decoded.height,
         steps=",".join(steps),
     )
-
-
-def _crop(image: Image.Image, crop: Box) -> Image.Image:
-    x0, y0 = max(0, round(crop[0])), max(0, round(crop[1]))
-    x1, y1 = min(image.width, round(crop[2])), min(image.height, round(crop[3]))
-    if x1 <= x0 or y1 <= y0:
-        raise ImageError("bad_crop", f"{list(crop)} holds no pixel of a {image.width}x{image.height} image")
-    return image.crop((x0, y0, x1, y1))
 
 
 def _resized(image: Image.Image, size: tuple[int, int]) -> Image.Image:

@@ -10,9 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from vlmrecipes.data.crop import Crop
 from vlmrecipes.data.declaration import Prepare
 from vlmrecipes.data.images import ImageError, image_bytes
-from vlmrecipes.data.prepare import Box, Prepared, origin_of, prepare_image
+from vlmrecipes.data.prepare import Prepared, origin_of, prepare_image
 
 AHEAD = 2
 """Batches under way for each worker."""
@@ -24,7 +25,7 @@ class Task:
 
     references: tuple[Any, ...]
     root: Path
-    crop: Box | None
+    crop: Crop | None
     """Cuts the first image."""
 
 
@@ -95,6 +96,6 @@ def _prepared(task: Task, policy: Prepare, known: Origins) -> Outcome:
         return error
 
 
-def _one(raw: bytes, crop: Box | None, policy: Prepare, known: Origins) -> Prepared | Known:
+def _one(raw: bytes, crop: Crop | None, policy: Prepare, known: Origins) -> Prepared | Known:
     origin = origin_of(raw, crop, policy)
     return Known(origin) if origin in known else prepare_image(raw, crop, policy)

@@ -2,40 +2,34 @@
 
 from __future__ import annotations
 
-import os
-import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import Any
 
-from vlmrecipes.data.declaration import (
-    CsvSource,
-    Declaration,
+from vlmrecipes.data.declaration import Declaration
+from vlmrecipes.data.source_tables import (
+    FileRows,
     FolderSource,
-    JsonlSource,
-    ParquetSource,
+    HubSource,
+    PagesSource,
     Rows,
     Source,
     SyntheticSource,
+    WebdatasetSource,
 )
-from vlmrecipes.data.sources import folder, synthetic, tabular
+from vlmrecipes.data.sources import folder, hub, pages, synthetic, tabular, webdataset
+from vlmrecipes.data.sources.files import Files, declared_files, declared_folder
+from vlmrecipes.data.sources.row import RawRow
 from vlmrecipes.data.template import Template
 from vlmrecipes.errors import InputError, Problem
 
-VARIABLE = re.compile(r"\$\{([A-Za-z_]\w*)\}")
 PEEK = 50
 """So many rows are looked at to learn a source's columns."""
+_TABULAR = {"jsonl": tabular.jsonl_rows, "csv": tabular.csv_rows, "parquet": tabular.parquet_rows}
 
-
-@dataclass(frozen=True, slots=True)
-class RawRow:
-    """A row as its source gave it, or why it could not be read."""
-
-    key: str
-    columns: dict[str, Any] | None
-    problem: str = ""
+RowReader = Callable[[], Iterator[RawRow]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +40,7 @@ class Opened:
     spec: Source
     root: Path
     """Image paths are relative to it and may not leave it."""
-    rows: Callable[[], Iterator[RawRow]]
+    rows: RowReader
 
 
 def open_sources(declaration: Declaration, file: Path) -> list[Opened]:
@@ -67,74 +61,54 @@ def open_sources(declaration: Declaration, file: Path) -> list[Opened]:
 
 def _open(spec: Source, number: int, file: Path) -> Opened:
     key = f"source[{number}]"
-    name = spec.name or f"{spec.type}-{number}"
-    if isinstance(spec, SyntheticSource):
-        synthetic.open_generator(spec, file=str(file), key=key)
-        rows = _limited(spec, lambda: _keyed(spec, file, key))
-        opened = Opened(name, spec, file.parent, rows)
-    else:
-        path = _path(spec.path, file, f"{key}.path")
-        root = _path(spec.root, file, f"{key}.root") if isinstance(spec, _FILES) and spec.root else _default_root(path)
-        reader = _reader(spec, path, file, key)
-        opened = Opened(name, spec, root, _told(_limited(spec, reader), file, key))
+    root, read = _reader(spec, file, key)
+    rows = partial(_told, partial(_limited, spec, read), file, key)
+    opened = Opened(spec.name or f"{spec.type}-{number}", spec, root, rows)
     _check_columns(opened, str(file), key)
     return opened
 
 
-def _told(rows: Callable[[], Iterator[RawRow]], file: Path, key: str) -> Callable[[], Iterator[RawRow]]:
-    """Let a file that cannot be read on raise InputError: rows behind that place must not go missing silently."""
+def _reader(spec: Source, file: Path, key: str) -> tuple[Path, RowReader]:
+    """Return the root of the images of `spec`, and what reads its rows."""
+    if isinstance(spec, SyntheticSource):
+        synthetic.open_generator(spec, file=str(file), key=key)
+        return file.parent, partial(_made, spec, file, key)
+    if isinstance(spec, FolderSource):
+        path = declared_folder(spec.path, file, f"{key}.path")
+        return path, folder.reader(spec, path, file=str(file), key=key)
+    if isinstance(spec, HubSource):
+        local = declared_folder(spec.path, file, f"{key}.path") if spec.path else None
+        return local or file.parent, hub.reader(spec, local, file=str(file), key=key)
+    files = declared_files(spec.path, file, f"{key}.path")
+    if isinstance(spec, WebdatasetSource):
+        return files.base, partial(webdataset.rows, files)
+    root = declared_folder(spec.root, file, f"{key}.root") if spec.root else files.base
+    if isinstance(spec, PagesSource):
+        return root, partial(pages.rows, spec, files, root)
+    return root, partial(_tabular, spec, files)
 
-    def read() -> Iterator[RawRow]:
-        try:
-            yield from rows()
-        except (OSError, ValueError, NotImplementedError) as error:
-            raise InputError.one(f"cannot be read: {error}", file=str(file), key=f"{key}.path") from None
 
-    return read
-
-
-_FILES = (JsonlSource, CsvSource, ParquetSource)
-_OnDisk = JsonlSource | CsvSource | ParquetSource | FolderSource
-
-
-def _default_root(path: Path) -> Path:
-    return path if path.is_dir() else path.parent
-
-
-def _keyed(spec: SyntheticSource, file: Path, key: str) -> Iterator[RawRow]:
+def _made(spec: SyntheticSource, file: Path, key: str) -> Iterator[RawRow]:
     for index, columns in enumerate(synthetic.open_generator(spec, file=str(file), key=key)):
         yield RawRow(f"{spec.generator}:{spec.part}:{spec.seed}:{index}", columns)
 
 
-def _path(text: str, file: Path, key: str) -> Path:
-    """Return `text` with `${VARIABLE}` filled in, relative to the declaration. Raises InputError when it is not there."""
-    missing = [name for name in VARIABLE.findall(text) if name not in os.environ]
-    if missing:
-        ways = "; set it, or give --root DIR" if missing == ["VLMRECIPES_DATA"] else "; set it"
-        raise InputError.one(f"the environment variable {missing[0]} is not set{ways}", file=str(file), key=key)
-    filled = VARIABLE.sub(lambda match: os.environ[match.group(1)], text)
-    path = file.parent / filled
-    if not path.exists():
-        raise InputError.one(f"no such file or folder: {filled!r} (looked in {file.parent})", file=str(file), key=key)
-    return path
+def _tabular(spec: FileRows, files: Files) -> Iterator[RawRow]:
+    read = _TABULAR[spec.type]  # type: ignore[attr-defined]
+    for name, path in files.named():
+        yield from read(path, name)
 
 
-def _reader(spec: _OnDisk, path: Path, file: Path, key: str) -> Callable[[], Iterator[RawRow]]:
-    if isinstance(spec, FolderSource):
-        if not path.is_dir():
-            raise InputError.one(f"{spec.path!r} is not a folder", file=str(file), key=f"{key}.path")
-        return lambda: (RawRow(*row) for row in folder.rows(path, spec.pattern))
-    if path.is_dir():
-        raise InputError.one(
-            f"{spec.path!r} is a folder; give a file, or type = 'folder'", file=str(file), key=f"{key}.path"
-        )
-    readers = {"jsonl": tabular.jsonl_rows, "csv": tabular.csv_rows, "parquet": tabular.parquet_rows}
-    read = readers[spec.type]
-    return lambda: (RawRow(*row) for row in read(path))
+def _told(rows: RowReader, file: Path, key: str) -> Iterator[RawRow]:
+    """Let a file that cannot be read on raise InputError: rows behind that place must not go missing silently."""
+    try:
+        yield from rows()
+    except (OSError, ValueError, NotImplementedError) as error:
+        raise InputError.one(f"cannot be read: {error}", file=str(file), key=f"{key}.path") from None
 
 
-def _limited(spec: Rows, rows: Callable[[], Iterator[RawRow]]) -> Callable[[], Iterator[RawRow]]:
-    return lambda: islice(_exploded(rows(), spec.explode), spec.limit)
+def _limited(spec: Rows, rows: RowReader) -> Iterator[RawRow]:
+    return islice(_exploded(rows(), spec.explode), spec.limit)
 
 
 def _exploded(rows: Iterator[RawRow], column: str) -> Iterator[RawRow]:
@@ -171,7 +145,7 @@ def _absent(spec: Rows, known: set[str]) -> Iterator[tuple[str, str]]:
 
 def _named_columns(spec: Rows) -> Iterator[tuple[str, str]]:
     """Yield every (key of the declaration, column) pair that the source's templates name."""
-    for where in ("image", "crop", "prompt", "answer", "group", "split"):
+    for where in ("key", "image", "crop", "prompt", "answer", "group", "split"):
         value = getattr(spec, where)
         for text in (value,) if isinstance(value, str) else value:
             yield from ((where, column) for column in Template(text).columns)

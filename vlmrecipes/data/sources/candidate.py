@@ -7,15 +7,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from vlmrecipes.data.declaration import Rows
+from vlmrecipes.data.crop import Crop, read_crop
+from vlmrecipes.data.images import ImageError, bound
 from vlmrecipes.data.sample import Drop, Reason, Split
-from vlmrecipes.data.sources import Opened, RawRow
+from vlmrecipes.data.source_tables import Rows
+from vlmrecipes.data.sources import Opened
+from vlmrecipes.data.sources.row import RawRow
 from vlmrecipes.data.template import AbsentColumnError, Template
 
 ROLES = ("system", "user", "assistant")
-Box = tuple[float, float, float, float]
 Message = dict[str, Any]
-CORNERS = 4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,7 +27,7 @@ class Candidate:
     key: str
     images: tuple[Any, ...]
     """Image references as `data.images` reads them."""
-    crop: Box | None
+    crop: Crop | None
     messages: tuple[Message, ...]
     """Up to and with the last user turn."""
     references: tuple[str, ...]
@@ -48,15 +49,18 @@ class RowError(Exception):
 
 def read_row(opened: Opened, row: RawRow) -> Candidate | Drop:
     """Return the row as a Candidate, or as a Drop that says why not."""
+    key = row.key
     try:
         if row.columns is None:
             raise RowError("bad_row", row.problem)
-        return _candidate(opened.name, opened.spec, row.key, row.columns)
+        if opened.spec.key:
+            key = Template(opened.spec.key).fill(row.columns)
+        return _candidate(opened.name, opened.spec, key, row.columns)
     except AbsentColumnError as error:
         drop = ("missing_column", f"no column {error.args[0]!r} in this row")
-    except RowError as error:
+    except (RowError, ImageError) as error:
         drop = (error.reason, error.message)
-    return Drop(source=opened.name, key=row.key, reason=drop[0], message=drop[1])  # type: ignore[arg-type]
+    return Drop(source=opened.name, key=key, reason=drop[0], message=drop[1])  # type: ignore[arg-type]
 
 
 def _candidate(source: str, spec: Rows, key: str, columns: Mapping[str, Any]) -> Candidate:
@@ -66,7 +70,7 @@ def _candidate(source: str, spec: Rows, key: str, columns: Mapping[str, Any]) ->
         source=source,
         key=key,
         images=images,
-        crop=_crop(spec.crop, columns),
+        crop=read_crop(Template(spec.crop).value(columns)) if spec.crop else None,
         messages=messages,
         references=references,
         group=Template(spec.group).fill(columns) if spec.group else "",
@@ -81,7 +85,7 @@ def _images(spec: Rows, columns: Mapping[str, Any]) -> tuple[Any, ...]:
     flat = [item for value in values for item in (value if isinstance(value, list) else [value])]
     if any(value is None or value == "" for value in flat):
         raise RowError("missing_image", "the image column is empty")
-    return tuple(flat)
+    return tuple(bound(value, spec.allow_hosts) for value in flat)
 
 
 def _chat(spec: Rows, columns: Mapping[str, Any], images: int) -> tuple[tuple[Message, ...], tuple[str, ...]]:
@@ -146,19 +150,6 @@ def _with_images(turns: list[Message], images: int) -> list[Message]:
             turn["content"][:0] = [{"type": "image"}] * images
             return turns
     raise RowError("bad_messages", "no user turn to show the images in")
-
-
-def _crop(text: str, columns: Mapping[str, Any]) -> Box | None:
-    if not text:
-        return None
-    value = Template(text).value(columns)
-    try:
-        numbers = [float(number) for number in value]
-        if len(numbers) == CORNERS and all(math.isfinite(number) for number in numbers):
-            return (numbers[0], numbers[1], numbers[2], numbers[3])
-    except (TypeError, ValueError):
-        pass
-    raise RowError("bad_crop", f"[x0, y0, x1, y1] is wanted, found {str(value)[:80]}")
 
 
 def _split(text: str, columns: Mapping[str, Any]) -> Split | None:

@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
-    from vlmrecipes.data.declaration import SyntheticSource
+    from vlmrecipes.data.source_tables import SyntheticSource
 
 
 @runtime_checkable

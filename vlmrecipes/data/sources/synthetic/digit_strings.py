@@ -19,7 +19,7 @@ from vlmrecipes.errors import MissingExtraError
 from vlmrecipes.extras import need
 
 if TYPE_CHECKING:
-    from vlmrecipes.data.declaration import SyntheticSource
+    from vlmrecipes.data.source_tables import SyntheticSource
 
 COLUMNS = ("image", "text", "part")
 EVAL_SHARE = 0.25

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from vlmrecipes.data.sources.synthetic.options import Option, Settings, Whole
 
 if TYPE_CHECKING:
-    from vlmrecipes.data.declaration import SyntheticSource
+    from vlmrecipes.data.source_tables import SyntheticSource
 
 COLUMNS = ("image", "question", "answer", "type", "image_id")
 OPTIONS: dict[str, Option] = {"questions": Whole(default=0, low=0, high=1000)}

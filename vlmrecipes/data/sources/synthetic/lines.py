@@ -13,7 +13,7 @@ from vlmrecipes.data.sources.synthetic.options import Names, Option, Settings, S
 from vlmrecipes.data.sources.synthetic.text import line
 
 if TYPE_CHECKING:
-    from vlmrecipes.data.declaration import SyntheticSource
+    from vlmrecipes.data.source_tables import SyntheticSource
 
 COLUMNS = ("image", "text")
 LONGEST = 60

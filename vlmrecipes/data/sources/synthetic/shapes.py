@@ -13,7 +13,7 @@ from vlmrecipes.data.sources.synthetic.options import Option, Settings, Whole
 from vlmrecipes.data.sources.synthetic.scene import Scene, make_scene, to_image_bytes
 
 if TYPE_CHECKING:
-    from vlmrecipes.data.declaration import SyntheticSource
+    from vlmrecipes.data.source_tables import SyntheticSource
 
 COLUMNS = ("image", "question", "answer", "type")
 OPTIONS: dict[str, Option] = {

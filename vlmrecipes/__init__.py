@@ -32,11 +32,14 @@ _HOMES = {
     "planned": "vlmrecipes.run",
     "read_declaration": "vlmrecipes.data.declaration",
     "read_recipe": "vlmrecipes.recipe",
+    "prune_runs": "vlmrecipes.records.prune",
     "report": "vlmrecipes.records.report",
+    "rescore": "vlmrecipes.records.rescore",
     "resume_run": "vlmrecipes.run",
     "run_recipe": "vlmrecipes.run",
     "score": "vlmrecipes.evaluate.score",
     "statistics": "vlmrecipes.data.statistics",
+    "verify_run": "vlmrecipes.verify",
 }
 __all__ = sorted([*_HOMES, "__version__"])  # noqa: PLE0605 - sorted() of texts
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import subprocess
 import sys
 import threading
 from dataclasses import asdict
@@ -19,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from vlmrecipes.data.snapshot import Snapshot, open_snapshot
-from vlmrecipes.errors import VlmRecipesError
+from vlmrecipes.errors import RunError, VlmRecipesError
 from vlmrecipes.plan import Plan, chosen, read_plan, training_rows
 from vlmrecipes.progress import track
 from vlmrecipes.records import atomic
@@ -27,6 +28,19 @@ from vlmrecipes.records import atomic
 FAILURE = "failure.txt"
 LENGTHS = "lengths.npy"
 """Tokens of every training row, from the plan."""
+
+
+def start(folder: Path) -> None:
+    """Do what is left of the run in `folder`, in a process of its own. Raises RunError with what it said."""
+    (folder / FAILURE).unlink(missing_ok=True)
+    command = [sys.executable, "-m", "vlmrecipes.job", str(folder.absolute())]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=sys.stderr) as job:  # noqa: S603 - our own module
+        code = job.wait()
+    if code:
+        failure = folder / FAILURE
+        why = failure.read_text("utf-8") if failure.exists() else f"its process ended with code {code}"
+        failure.unlink(missing_ok=True)
+        raise RunError(f"run {folder.name} failed: {why}\ngo on with: vlmrecipes run --resume {folder.name}")
 
 
 def main(folder: Path) -> int:

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from vlmrecipes.errors import InputError, Problem, RunError
+from vlmrecipes.errors import InputError, Problem
 from vlmrecipes.evaluate import metrics
-from vlmrecipes.job import FAILURE, LENGTHS
+from vlmrecipes.job import LENGTHS, start
 from vlmrecipes.plan import Plan, make_plan, read_plan
 from vlmrecipes.progress import say
 from vlmrecipes.recipe import Recipe, read_recipe
@@ -141,7 +139,7 @@ def _begin(plan: Plan, file: Path, *, kind: record.Kind) -> dict[str, Any]:
 def _finish(folder: Path, plan: Plan) -> dict[str, Any]:
     """Do what is left of a run: the job, the scores, the sealed record, the report."""
     try:
-        _work(folder)
+        start(folder)
         score_run(folder, plan)
         record.finish(folder, "complete")
     except KeyboardInterrupt:
@@ -157,16 +155,3 @@ def _finish(folder: Path, plan: Plan) -> dict[str, Any]:
 
 def _write_report(folder: Path, store: str) -> None:
     write_report([folder], folder / "report.html", stored.images(store, [folder]))
-
-
-def _work(folder: Path) -> None:
-    """Run the job in a process of its own. Raises RunError with what it said."""
-    (folder / FAILURE).unlink(missing_ok=True)
-    command = [sys.executable, "-m", "vlmrecipes.job", str(folder.absolute())]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=sys.stderr) as job:  # noqa: S603 - our own module
-        code = job.wait()
-    if code:
-        failure = folder / FAILURE
-        why = failure.read_text("utf-8") if failure.exists() else f"its process ended with code {code}"
-        failure.unlink(missing_ok=True)
-        raise RunError(f"run {folder.name} failed: {why}\ngo on with: vlmrecipes run --resume {folder.name}")

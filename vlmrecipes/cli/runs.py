@@ -10,6 +10,7 @@ import typer
 from vlmrecipes.cli.options import STORE, Json, StoreUri
 from vlmrecipes.cli.output import outcome
 
+Name = Annotated[str, typer.Argument(metavar="RUN", help="An id, its beginning, or `latest`.")]
 runs = typer.Typer(help="Look at what was run.", no_args_is_help=True)
 
 
@@ -26,7 +27,7 @@ def list_all(store: StoreUri = STORE, as_json: Json = False) -> None:
 
 @runs.command()
 def show(
-    name: Annotated[str, typer.Argument(metavar="RUN", help="An id, its beginning, or `latest`.")],
+    name: Name,
     store: StoreUri = STORE,
     as_json: Json = False,
 ) -> None:
@@ -37,6 +38,55 @@ def show(
     with outcome(as_json=as_json) as done:
         found = record.read(ledger.find(ledger.home(store), name))
         done(found, record_lines(found))
+
+
+@runs.command()
+def rescore(name: Name, store: StoreUri = STORE, as_json: Json = False) -> None:
+    """Compute every score of a run again from its stored predictions; exit 1 when one differs in any bit."""
+    from vlmrecipes.cli.verdicts import rescore_lines
+    from vlmrecipes.records.rescore import rescore as work
+
+    with outcome(as_json=as_json) as done:
+        view = work(name, store=store)
+        done(view, rescore_lines(view))
+        if not view["equal"]:
+            raise typer.Exit(1)
+
+
+@runs.command()
+def verify(
+    name: Name,
+    regenerate: Annotated[int, typer.Option(min=0, metavar="N", help="Also generate so many rows again.")] = 0,
+    strict: Annotated[bool, typer.Option("--strict", help="Another environment is a failure, too.")] = False,
+    store: StoreUri = STORE,
+    as_json: Json = False,
+) -> None:
+    """Hold a run against its record: seal, inputs, environment, scores; exit 1 when a level fails."""
+    from vlmrecipes.cli.verdicts import verify_lines
+    from vlmrecipes.verify import verify_run
+
+    with outcome(as_json=as_json) as done:
+        view = verify_run(name, store=store, regenerate=regenerate, strict=strict)
+        done(view, verify_lines(view))
+        if not view["ok"]:
+            raise typer.Exit(1)
+
+
+@runs.command()
+def prune(
+    names: Annotated[list[str] | None, typer.Argument(metavar="[RUN…]", help="Runs to remove whole.")] = None,
+    failed: Annotated[bool, typer.Option("--failed", help="Remove failed and interrupted runs whole.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Remove; without it only tell what would go.")] = False,
+    store: StoreUri = STORE,
+    as_json: Json = False,
+) -> None:
+    """Remove what training left behind, and runs that are asked for; a complete run goes only when it is named."""
+    from vlmrecipes.cli.verdicts import prune_lines
+    from vlmrecipes.records.prune import prune_runs
+
+    with outcome(as_json=as_json) as done:
+        view = prune_runs(names or (), store=store, failed=failed, yes=yes)
+        done(view, prune_lines(view))
 
 
 def report(

@@ -21,8 +21,10 @@ VERSION = 1
 """Version of the record's format. A newer one is refused, an older one is read."""
 
 NAME = "record.json"
-UNSEALED = (NAME, "report.html")
-"""Files of the run folder that the seal does not list: the record itself, and what is made from it."""
+WORKING = ("rows.arrow", "lengths.npy", "failure.txt")
+"""Files that training and `--resume` need and a finished run does not."""
+UNSEALED = (NAME, "report.html", *WORKING)
+"""Files of the run folder that the seal does not list: the record itself, what is made from it, and what may be pruned."""
 
 Kind = Literal["train", "evaluate"]
 Ended = Literal["complete", "failed", "interrupted"]
@@ -169,12 +171,13 @@ def _open(folder: Path) -> dict[str, Any]:
 
 def _write(folder: Path, record: Mapping[str, Any]) -> dict[str, Any]:
     plain = dict(_plain(record))
-    atomic.write_bytes(folder / NAME, _rendered(plain))
+    atomic.write_bytes(folder / NAME, rendered(plain))
     return plain
 
 
-def _rendered(record: Mapping[str, Any]) -> bytes:
-    return (json.dumps(record, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode()
+def rendered(record: Mapping[str, Any]) -> bytes:
+    """Return the bytes that stand for `record` in its file; NaN and infinities are null."""
+    return (json.dumps(_plain(record), indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode()
 
 
 def _plain(value: Any) -> Any:
@@ -215,7 +218,7 @@ def _seal_problems(folder: Path, *, added: bool) -> list[str]:
     record = _load(folder / NAME)
     if not record.get("seal"):
         return [f"{NAME}: not sealed, the run is {read(folder).get('status')}"]
-    if record["seal"] != _seal_of(record) or (folder / NAME).read_bytes() != _rendered(record):
+    if record["seal"] != _seal_of(record) or (folder / NAME).read_bytes() != rendered(record):
         # What it says of the other files is worth nothing now.
         return [f"{NAME}: changed since it was sealed"]
     listed = {str(output["path"]): output for output in record["outputs"]}

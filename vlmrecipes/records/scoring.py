@@ -59,7 +59,7 @@ def score_run(folder: Path, plan: Plan) -> None:
                 [answer(row) for row in said], names, by=plan.recipe.eval.by, seed=plan.recipe.train.seed
             )
             generate[model] = found["stats"]
-            rows += [row | _counts(scores, place) for place, row in enumerate(said)]
+            rows += [row | counts(scores, place) for place, row in enumerate(said)]
     predictions.write(folder / predictions.NAME, rows, names)
     fields = {"metrics": results, "generate": generate}
     if (trained := folder / "trained.json").exists():
@@ -75,7 +75,7 @@ def answer(row: Mapping[str, Any]) -> Answer:
         prediction=row["prediction"],
         references=tuple(row["references"]),
         cluster=row["group"],
-        labels={"source": row["source"], "snapshot": row["snapshot"]} | metadata,
+        labels={"source": row["source"], "snapshot": row.get("snapshot") or ""} | metadata,
     )
 
 
@@ -105,8 +105,8 @@ def _row(model: str, snapshot: str, sample: Sample, said: Mapping[str, Any]) -> 
     }
 
 
-def _counts(scores: Mapping[str, Sequence[Score]], place: int) -> dict[str, float]:
-    """Return the columns that `metrics` add to the row at `place`."""
+def counts(scores: Mapping[str, Sequence[Score]], place: int) -> dict[str, float]:
+    """Return the columns that metrics, by the names in `scores`, add to the row at `place`."""
     columns: dict[str, float] = {}
     for name, found in scores.items():
         columns |= {f"{name}.numerator": found[place].numerator, f"{name}.denominator": found[place].denominator}

@@ -26,6 +26,7 @@ _HOMES = {
     "describe": "vlmrecipes.data.statistics",
     "difference": "vlmrecipes.data.difference",
     "evaluate_model": "vlmrecipes.run",
+    "export": "vlmrecipes.data.export",
     "ingest": "vlmrecipes.ingest",
     "list_snapshots": "vlmrecipes.data.snapshot",
     "open_snapshot": "vlmrecipes.data.snapshot",

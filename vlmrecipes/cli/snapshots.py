@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -53,3 +54,23 @@ def diff(
     with outcome(as_json=as_json) as done:
         view = difference(open_snapshot(store, before), open_snapshot(store, after))
         done(view, difference_lines(view))
+
+
+@snapshots.command()
+def export(
+    name: Name,
+    output: Annotated[Path, typer.Option("--output", "-o", metavar="DIR", help="A folder that is not there yet.")],
+    formats: Annotated[
+        str, typer.Option("--format", help="parquet, croissant, hf, imagefolder, jsonl; several with commas.")
+    ] = "parquet",
+    store: StoreUri = STORE,
+    as_json: Json = False,
+) -> None:
+    """Write a snapshot as files that other tools read, with a dataset card."""
+    from vlmrecipes.data.export import export as work
+    from vlmrecipes.data.snapshot import open_snapshot
+
+    with outcome(as_json=as_json) as done:
+        wanted = list(dict.fromkeys(word.strip() for word in formats.split(",") if word.strip()))
+        view = work(open_snapshot(store, name), output, wanted)
+        done(view, [f"{view['snapshot']} → {view['path']}: {view['files']} files, {view['bytes']} bytes"])

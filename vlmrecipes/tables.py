@@ -99,8 +99,9 @@ def _place(data: Any, item: dict[str, Any]) -> tuple[Any, ...]:
         except (KeyError, IndexError, TypeError):
             continue
         path.append(part)
-    missing = item["type"] == "missing"
-    return (*path, item["loc"][-1]) if missing else tuple(path)
+    last = item["loc"][-1]
+    absent = isinstance(holder, dict) and last not in holder and not isinstance(item["input"], dict)
+    return (*path, last) if absent or item["type"] == "missing" else tuple(path)
 
 
 def _told(items: Sequence[dict[str, Any]], known: Sequence[str]) -> str:

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import base64
 import io
+import os
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image
 
 from vlmrecipes.data import images
@@ -116,3 +119,63 @@ def test_what_is_no_image_is_told(root: Path, reference: Any) -> None:
 def test_a_file_that_is_too_large_is_not_read(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(images, "MAX_FILE_BYTES", 5)
     assert reason("inner/a.png", root) == "too_large"
+
+
+STEPS = st.sampled_from(
+    ["..", ".", "inner", "out", "up", "a.png", "secret.png", "root", "etc", "passwd", "", "~", "\\", "*"]
+)
+
+
+@given(
+    steps=st.lists(STEPS, max_size=8),
+    start=st.sampled_from(["", "/", "//", "./", "file://", "~/", "{here}/", "{here}/../"]),
+)
+def test_no_path_leaves_the_root(tmp_path_factory: pytest.TempPathFactory, steps: list[str], start: str) -> None:
+    here = maze(tmp_path_factory)
+    text = start.format(here=here) + "/".join(steps)
+    try:
+        data = image_bytes(text, here / "root")
+    except ImageError as error:
+        refusal = error.reason
+    else:
+        refusal = "" if data == b"inside" else "escaped"
+    assert refusal in {"", "missing_image", "outside_root"}
+
+
+@given(text=st.text(max_size=40))
+def test_any_text_is_an_image_inside_the_root_or_refused(tmp_path_factory: pytest.TempPathFactory, text: str) -> None:
+    try:
+        data = image_bytes(text, maze(tmp_path_factory) / "root")
+    except ImageError:
+        return
+    assert data == b"inside" or text.startswith("data:")
+
+
+_mazes: list[Path] = []
+
+
+def maze(factory: pytest.TempPathFactory) -> Path:
+    """A root with links that stay and links that leave."""
+    if not _mazes:
+        here = factory.mktemp("maze")
+        (here / "root" / "inner").mkdir(parents=True)
+        (here / "root" / "inner" / "a.png").write_bytes(b"inside")
+        (here / "secret.png").write_bytes(b"secret")
+        (here / "root" / "secret.png").symlink_to("../secret.png")
+        (here / "root" / "out").symlink_to("..")
+        (here / "root" / "inner" / "up").symlink_to("..")
+        _mazes.append(here)
+    return _mazes[0]
+
+
+def test_pipes_and_devices_are_not_read(root: Path) -> None:
+    os.mkfifo(root / "pipe.png")
+    assert reason("pipe.png", root) == "missing_image"
+    assert reason("/dev/zero", Path("/dev")) == "missing_image"
+
+
+def test_bytes_and_base64_have_the_limit_of_files(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(images, "MAX_FILE_BYTES", 300)
+    assert reason(bytes(301), root) == "too_large"
+    assert reason("data:;base64," + "A" * 500, root) == "too_large"
+    assert image_bytes(bytes(300), root) == bytes(300)

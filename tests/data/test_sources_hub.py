@@ -1,4 +1,4 @@
-"""Sets in the hub's format, read from a folder and over HTTP from a server that speaks the hub's language."""
+"""Sets in the hub's format."""
 
 from __future__ import annotations
 

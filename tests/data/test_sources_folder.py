@@ -1,0 +1,91 @@
+"""Folders of images with metadata files."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from reading import good, problems, rows
+
+from vlmrecipes.data.sample import Drop
+
+SOURCE = 'type = "folder"\npath = "set"\nimage = "{image}"\nprompt = "Read."\nanswer = "{text}"\n'
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    for name in ("set/a.png", "set/deep/b.png", "set/deep/c.png", "secret.png"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(b"x")
+    return tmp_path / "set"
+
+
+def listed(path: Path, *lines: object) -> None:
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines), "utf-8")
+
+
+def test_metadata_files_give_the_rows_with_paths_relative_to_themselves(folder: Path) -> None:
+    listed(folder / "metadata.jsonl", {"file_name": "a.png", "text": "A", "shop": 1})
+    (folder / "deep" / "metadata.csv").write_text("file_name,text\nb.png,B\n./c.png,C\n", "utf-8")
+    found = good(folder.parent, SOURCE + 'group = "{parent}"\nmetadata = ["path", "stem"]\n')
+    assert [(row.key, row.images, row.references[0], row.group) for row in found] == [
+        ("deep/metadata.csv:deep/b.png", ("deep/b.png",), "B", "deep"),
+        ("deep/metadata.csv:deep/c.png", ("deep/c.png",), "C", "deep"),
+        ("metadata.jsonl:a.png", ("a.png",), "A", "."),
+    ]
+    assert found[0].metadata == {"path": "deep/b.png", "stem": "b"}
+
+
+def test_keys_stay_when_the_lines_change_places(folder: Path) -> None:
+    lines = [{"file_name": "a.png", "text": "A"}, {"file_name": "deep/b.png", "text": "B"}]
+    keys = []
+    for order in (lines, lines[::-1]):
+        listed(folder / "metadata.jsonl", *order)
+        keys.append({row.key for row in good(folder.parent, SOURCE)})
+    assert keys[0] == keys[1] == {"metadata.jsonl:a.png", "metadata.jsonl:deep/b.png"}
+
+
+def test_a_row_may_list_several_images_under_names_of_their_own(folder: Path) -> None:
+    listed(
+        folder / "deep" / "metadata.jsonl",
+        {"file_names": ["b.png", "c.png"], "before_file_name": "../a.png", "views_file_names": ["b.png"], "text": "A"},
+    )
+    [row] = good(folder.parent, SOURCE.replace('"{image}"', '["{images}", "{before}", "{views}"]'))
+    assert row.images == ("deep/b.png", "deep/c.png", "deep/../a.png", "deep/b.png")
+
+
+def test_lines_without_an_image_and_broken_lines_are_drops(folder: Path) -> None:
+    (folder / "metadata.jsonl").write_text(
+        '{"file_name": "a.png", "text": "A"}\n{broken\n{"text": "B"}\n{"file_name": null, "text": "C"}\n'
+        '{"file_name": ["a"], "text": "D"}\n'
+    )
+    found = rows(folder.parent, SOURCE)
+    assert [(row.key, row.reason) if isinstance(row, Drop) else row.images for row in found] == [
+        ("a.png",),
+        ("metadata.jsonl:2", "bad_row"),
+        ("metadata.jsonl:3", "bad_row"),
+        ("metadata.jsonl:4", "missing_image"),
+        ("a",),
+    ]
+
+
+def test_a_pattern_beside_metadata_and_one_that_leads_outside_are_problems(folder: Path) -> None:
+    listed(folder / "metadata.jsonl", {"file_name": "a.png", "text": "A"})
+    patterns = ("*.png", "../*.png", "/etc/*", "")
+    told = problems(folder.parent, *(SOURCE + f'pattern = "{pattern}"\n' for pattern in patterns))
+    assert list(told) == [f"source[{number}].pattern" for number in range(4)]
+    assert "has no meaning beside metadata.jsonl" in told["source[0].pattern"]
+
+
+def test_texts_and_metadata_that_lie_outside_are_not_read(folder: Path) -> None:
+    (folder.parent / "secret.txt").write_text("secret")
+    (folder / "a.txt").symlink_to(folder.parent / "secret.txt")
+    source = SOURCE.replace("{image}", "{path}").replace("{text}", "{stem}")
+    found = {row.key: row.message for row in rows(folder.parent, source) if isinstance(row, Drop)}
+    assert "outside the declared root" in found["a.png"]
+    listed(folder.parent / "metadata.jsonl", {"file_name": "a.png", "text": "secret"})
+    (folder / "deep" / "metadata.jsonl").symlink_to(folder.parent / "metadata.jsonl")
+    [row] = rows(folder.parent, SOURCE)
+    assert isinstance(row, Drop)
+    assert "outside the declared root" in row.message

@@ -225,7 +225,7 @@ MOMENTS = (
     "samples-pages.lance/_versions/*.manifest",
     "samples-pages.lance/data/*.lance",
     "drops-pages.lance/_versions/*.manifest",
-    "*.lance/_refs/tags/pages-2.json",
+    "*.lance/_refs/tags/pages-2-*.json",
 )
 """What a new file of is waited for before the kill, in the order in which an ingest writes."""
 

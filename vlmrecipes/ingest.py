@@ -14,20 +14,16 @@ from typing import Any
 
 from vlmrecipes.data.declaration import Declaration, read_declaration
 from vlmrecipes.data.images import ImageError
+from vlmrecipes.data.manifests import MANIFEST_VERSION, create_manifest, numbers
+from vlmrecipes.data.place import held
 from vlmrecipes.data.prepare import Prepared
 from vlmrecipes.data.prepare.pool import Known, Origins, Outcome, Task, prepare_batches
 from vlmrecipes.data.sample import Drop, Sample, drop_schema, to_table
 from vlmrecipes.data.settle import Picture, Settled, settle
-from vlmrecipes.data.snapshot import (
-    MANIFEST_VERSION,
-    numbers,
-    open_snapshot,
-    samples_fingerprint,
-    write_manifest,
-)
+from vlmrecipes.data.snapshot import open_snapshot, samples_fingerprint
 from vlmrecipes.data.sources import Opened, open_sources
 from vlmrecipes.data.sources.candidate import Candidate, read_row
-from vlmrecipes.data.store import Store, columns, local, locked, replace_samples
+from vlmrecipes.data.store import Store, columns, replace_drops, replace_samples, tagged
 from vlmrecipes.errors import TooManyDropsError
 from vlmrecipes.progress import Advance, track
 from vlmrecipes.version import VERSION
@@ -58,7 +54,7 @@ def ingest(file: Path, *, store: str, workers: int | None = None) -> dict[str, A
     started = time.monotonic()
     declaration = read_declaration(file)
     sources = open_sources(declaration, file)
-    with locked(local(store) / "locks" / declaration.name):
+    with held(store, declaration.name):
         gathered = _gather(declaration, sources, Store(store), workers or os.cpu_count() or 1)
         _check_drops(declaration, gathered)
         settled = settle(declaration, gathered.candidates, gathered.images)
@@ -164,45 +160,36 @@ def _freeze(declaration: Declaration, gathered: _Gathered, settled: Settled, uri
     """Return the manifest of the new snapshot, or of the newest one when its samples are the same; and which it was."""
     samples, drops = settled.samples, gathered.drops + settled.drops
     assert gathered.read == len(samples) + len(drops)  # noqa: S101 - nothing vanishes
-    name, there = declaration.name, numbers(uri, declaration.name)
-    digests = [(sample.id, sample.digest()) for sample in samples]
-    fingerprint = samples_fingerprint(digests)
-    newest = open_snapshot(uri, name) if there else None
-    if newest and newest.fingerprint == fingerprint:
-        return newest.manifest, True
-    number = there[-1] + 1 if there else 1
-    manifest = _manifest(declaration, gathered.read, settled, drops) | {
-        "snapshot": f"{name}@{number}",
-        "name": name,
-        "number": number,
-        "fingerprint": fingerprint,
-        "parent": newest.name if newest else None,
-        "tables": _write_tables(uri, declaration.name, number, samples, drops),
-    }
-    write_manifest(uri, name, number, manifest)
-    return manifest, False
+    name = declaration.name
+    fingerprint = samples_fingerprint([(sample.id, sample.digest()) for sample in samples])
+    while True:
+        there = numbers(uri, name)
+        newest = open_snapshot(uri, f"{name}@{there[-1]}") if there else None
+        if newest and newest.fingerprint == fingerprint:
+            return newest.manifest, True
+        number = there[-1] + 1 if there else 1
+        manifest = _manifest(declaration, gathered.read, settled, drops) | {
+            "snapshot": f"{name}@{number}",
+            "name": name,
+            "number": number,
+            "fingerprint": fingerprint,
+            "parent": newest.name if newest else None,
+            "tables": _write_tables(uri, declaration.name, number, samples, drops),
+        }
+        if create_manifest(uri, manifest):  # otherwise another writer took the number: look again
+            return manifest, False
 
 
 def _write_tables(uri: str, name: str, number: int, samples: list[Sample], drops: list[Drop]) -> dict[str, Any]:
+    """Write samples and drops, and return the versions of the three tables that hold what the snapshot names."""
     import pyarrow as pa
 
     store = Store(uri)
-    replace_samples(store.samples(name), to_table(samples))
-    rows = sorted((asdict(drop) for drop in drops), key=lambda row: (row["source"], row["key"]))
-    store.drops(name).add(pa.Table.from_pylist(rows, schema=drop_schema()), mode="overwrite")
     tables = {"images": store.images(), "samples": store.samples(name), "drops": store.drops(name)}
-    return {role: _tagged(table, f"{name}-{number}") for role, table in tables.items()}
-
-
-def _tagged(table: Any, tag: str) -> dict[str, Any]:
-    """Tag the table's version, so that no cleaning removes it. A tag left by a killed ingest is moved."""
-    table.checkout_latest()
-    version = table.version
-    if tag in table.tags.list():
-        table.tags.update(tag, version)
-    else:
-        table.tags.create(tag, version)
-    return {"name": table.name, "version": version, "tag": tag}
+    replace_samples(tables["samples"], to_table(samples))
+    rows = sorted((asdict(drop) for drop in drops), key=lambda row: (row["source"], row["key"]))
+    replace_drops(tables["drops"], pa.Table.from_pylist(rows, schema=drop_schema()))
+    return {role: tagged(table, f"{name}-{number}") for role, table in tables.items()}
 
 
 def _manifest(declaration: Declaration, read: int, settled: Settled, drops: list[Drop]) -> dict[str, Any]:

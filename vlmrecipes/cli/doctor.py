@@ -65,11 +65,12 @@ def _model() -> Finding:
 
 
 def _store(store: str) -> Finding:
+    from vlmrecipes.data.place import is_remote
     from vlmrecipes.data.snapshot import list_snapshots
 
-    if not Path(store).exists():
-        return "store", "ok", f"{store}: not made yet"
     try:
+        if not is_remote(store) and not Path(store).exists():
+            return "store", "ok", f"{store}: not made yet"
         return "store", "ok", f"{store}: {len(list_snapshots(store))} snapshots"
     except VlmRecipesError as error:
         return "store", "error", str(error)

@@ -9,7 +9,13 @@ import typer
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output.")]
 StoreUri = Annotated[
-    str, typer.Option("--store", metavar="DIR", envvar="VLMRECIPES_STORE", help="Folder that holds data and runs.")
+    str,
+    typer.Option(
+        "--store",
+        metavar="URI",
+        envvar="VLMRECIPES_STORE",
+        help="Folder that holds data and runs, or s3://BUCKET/PREFIX for data; its runs lie in $VLMRECIPES_RUNS.",
+    ),
 ]
 Recipe = Annotated[Path, typer.Argument(metavar="RECIPE", help="A recipes/*.toml file.")]
 Swap = Annotated[

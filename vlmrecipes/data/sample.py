@@ -96,6 +96,14 @@ class Drop:
     message: str
 
 
+def primary_key(name: str) -> pa.Field:
+    """Return a text column that Lance keeps unique among rows inserted if absent, by any number of writers at once."""
+    import pyarrow as pa
+
+    mark = "lance-schema:unenforced-primary-key"
+    return pa.field(name, pa.string(), nullable=False, metadata={mark: "true", f"{mark}:position": "1"})
+
+
 def sample_schema() -> pa.Schema:
     """Return the Arrow schema of the samples table. Messages and metadata are JSON text: their shape is the user's."""
     import pyarrow as pa
@@ -103,7 +111,7 @@ def sample_schema() -> pa.Schema:
     text, texts = pa.string(), pa.list_(pa.string())
     return pa.schema(
         [
-            pa.field("id", text, nullable=False),
+            primary_key("id"),
             pa.field("digest", text, nullable=False),
             ("images", texts),
             ("messages", text),

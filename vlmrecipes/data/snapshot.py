@@ -2,25 +2,20 @@
 
 from __future__ import annotations
 
-import json
-import os
-import tempfile
 from collections.abc import Sequence
 from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vlmrecipes.data.declaration import NAME
+from vlmrecipes.data.manifests import all_manifests, numbers, read_manifest
 from vlmrecipes.data.sample import Sample, Split, from_table
-from vlmrecipes.data.store import IMAGES, Store, columns, local
+from vlmrecipes.data.store import IMAGES, Store, columns
 from vlmrecipes.errors import InputError, StoreError
 from vlmrecipes.fingerprint import PREFIX, canonical, sha256
 
 if TYPE_CHECKING:
     import numpy as np
     import pyarrow as pa
-
-MANIFEST_VERSION = 1
 
 
 def samples_fingerprint(digests: Sequence[tuple[str, str]]) -> str:
@@ -119,34 +114,9 @@ class Snapshot:
         return Store(self.uri).frozen(at["name"], at["version"])
 
 
-def manifest_folder(uri: str) -> Path:
-    """Return the folder that holds `NAME/N.json`."""
-    return local(uri) / "snapshots"
-
-
 def list_snapshots(uri: str) -> list[dict[str, Any]]:
-    """Return the manifests of all snapshots, by name and number. Reads no table."""
-    folder = manifest_folder(uri)
-    names = sorted(path.name for path in folder.iterdir() if path.is_dir()) if folder.is_dir() else []
-    return [read_manifest(uri, name, number) for name in names for number in numbers(uri, name)]
-
-
-def numbers(uri: str, name: str) -> list[int]:
-    """Return the numbers of the snapshots of a dataset, ascending."""
-    folder = manifest_folder(uri) / name
-    return sorted(int(path.stem) for path in folder.glob("*.json") if path.stem.isdigit()) if folder.is_dir() else []
-
-
-def read_manifest(uri: str, name: str, number: int) -> dict[str, Any]:
-    """Return a manifest. Raises StoreError when it cannot be read or a newer version wrote it."""
-    path = manifest_folder(uri) / name / f"{number}.json"
-    try:
-        manifest: dict[str, Any] = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError) as error:
-        raise StoreError(f"{path}: cannot be read: {error}") from None
-    if manifest.get("version") != MANIFEST_VERSION:
-        raise StoreError(f"{path}: manifest version {manifest.get('version')}; this program reads {MANIFEST_VERSION}")
-    return manifest
+    """Return the manifests of all snapshots, by name and number. Reads no table of data."""
+    return all_manifests(uri)
 
 
 def open_snapshot(uri: str, name: str) -> Snapshot:
@@ -160,21 +130,3 @@ def open_snapshot(uri: str, name: str) -> Snapshot:
             f"no snapshot {name!r} in the store {uri} (there are: {known}); make it with `vlmrecipes ingest`"
         )
     return Snapshot(uri, read_manifest(uri, dataset, wanted[0]))
-
-
-def write_manifest(uri: str, name: str, number: int, manifest: dict[str, Any]) -> Path:
-    """Write a manifest in one step; it is there whole or not at all, and never replaces another. Raises StoreError."""
-    folder = manifest_folder(uri) / name
-    folder.mkdir(parents=True, exist_ok=True)
-    target = folder / f"{number}.json"
-    with tempfile.NamedTemporaryFile("w", dir=folder, prefix=".", encoding="utf-8", delete=False) as file:
-        json.dump(manifest, file, indent=2, ensure_ascii=False, sort_keys=True)
-        file.flush()
-        os.fsync(file.fileno())
-    try:
-        os.link(file.name, target)
-    except FileExistsError:
-        raise StoreError(f"{target}: another process made this snapshot meanwhile; ingest again") from None
-    finally:
-        Path(file.name).unlink()
-    return target

@@ -1,20 +1,20 @@
 """The LanceDB tables behind a store: images, and samples and drops a dataset.
 
 The only module that imports lancedb. Facts it stands on: an insert-if-absent needs an unenforced primary key on a
-non-null column and batches without repeats; `take_offsets` does not keep the order asked for; LanceDB does not survive
-a fork, so processes that read are spawned.
+non-null column, set when the table is made, and batches without repeats; `take_offsets` does not keep the order asked
+for; LanceDB does not survive a fork, so processes that read are spawned.
 """
 
 from __future__ import annotations
 
-import fcntl
+import random
+import time
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
-from pathlib import Path
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from vlmrecipes.data.sample import drop_schema, sample_schema
+from vlmrecipes.data.place import options, unreachable
+from vlmrecipes.data.sample import drop_schema, primary_key, sample_schema
 from vlmrecipes.errors import StoreError
 from vlmrecipes.extras import need
 
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 IMAGES = "images"
+TRIES = 40
+"""How often a change is made again because another process changed the same table meanwhile."""
 _STABLE_ROWS = {"new_table_enable_stable_row_ids": "true"}
 
 
@@ -31,7 +33,7 @@ def image_schema() -> pa.Schema:
 
     return pa.schema(
         [
-            pa.field("key", pa.string(), nullable=False),
+            primary_key("key"),
             ("origin", pa.string()),
             ("data", pa.large_binary()),
             ("width", pa.int32()),
@@ -64,32 +66,36 @@ class Store:
                 warnings.simplefilter("ignore")
                 lancedb = need("lancedb", "read and write the store")
             try:
-                self._database = lancedb.connect(self.uri)
+                self._database = lancedb.connect(self.uri, storage_options=options(self.uri))
             except (OSError, RuntimeError, ValueError) as error:
-                raise StoreError(f"{self.uri}: cannot open the store: {error}") from None
+                raise unreachable(self.uri, error) from None
         return self._database
 
-    def table(self, name: str, schema: pa.Schema | None = None, *, key: str = "") -> Any:
+    def has(self, name: str) -> bool:
+        """Tell whether there is a table `name`."""
+        return name in self.database().list_tables().tables
+
+    def table(self, name: str, schema: pa.Schema | None = None) -> Any:
         """Return table `name`, made with `schema` when it is not there yet."""
         if name not in self._tables:
-            self._tables[name] = self._open(name, schema, key)
+            self._tables[name] = self._open(name, schema)
         return self._tables[name]
 
-    def _open(self, name: str, schema: pa.Schema | None, key: str) -> Any:
+    def _open(self, name: str, schema: pa.Schema | None) -> Any:
         database = self.database()
         try:
-            table = database.open_table(name)
-            if schema is None or not key or _has_key(table, key):
-                return table
+            return database.open_table(name)
         except (ValueError, FileNotFoundError):
             if schema is None:
                 raise StoreError(f"{self.uri}: the table {name!r} is gone") from None
-        with locked(local(self.uri) / "locks" / "tables"):
-            return _created(database, name, schema, key)
+        try:
+            return database.create_table(name, schema=schema, storage_options=_STABLE_ROWS, exist_ok=True)
+        except (OSError, RuntimeError, ValueError):  # another process may have made it at the same moment
+            return database.open_table(name)
 
     def images(self) -> Any:
         """Return the images table. Raises StoreError when an older version of this program made it."""
-        table = self.table(IMAGES, image_schema(), key="key")
+        table = self.table(IMAGES, image_schema())
         if absent := set(image_schema().names) - set(table.schema.names):
             raise StoreError(
                 f"{self.uri}: an older version made this store: its images have no {', '.join(sorted(absent))}; "
@@ -99,7 +105,7 @@ class Store:
 
     def samples(self, dataset: str) -> Any:
         """Return the samples table of a dataset."""
-        return self.table(f"samples-{dataset}", sample_schema(), key="id")
+        return self.table(f"samples-{dataset}", sample_schema())
 
     def drops(self, dataset: str) -> Any:
         """Return the drops table of a dataset."""
@@ -112,7 +118,7 @@ class Store:
         unique = {row["key"]: row for row in rows}
         if unique:
             data = pa.Table.from_pylist(list(unique.values()), schema=image_schema())
-            self.images().merge_insert("key").when_not_matched_insert_all().execute(data)
+            add_absent(self.images(), data, "key")
 
     def frozen(self, name: str, version: int) -> Any:
         """Return a read-only handle of table `name` at `version`."""
@@ -124,59 +130,92 @@ class Store:
         return table
 
 
-def _created(database: Any, name: str, schema: pa.Schema, key: str) -> Any:
-    """Return the table with its key set; a table that another process made meanwhile is taken as it is."""
-    table = database.create_table(name, schema=schema, storage_options=_STABLE_ROWS, exist_ok=True)
-    if key and not _has_key(table, key):
-        table.set_unenforced_primary_key(key)
-    return table
-
-
-def _has_key(table: Any, key: str) -> bool:
-    """Tell whether the primary key is set: a table that is just being made, or whose maker was killed, has none yet."""
-    return "primary-key" in str(table.schema.field(key).metadata)
-
-
 def columns(table: Any, names: Sequence[str]) -> pa.Table:
     """Return whole columns of a table, in the order of its rows."""
     return table.search().select(list(names)).to_arrow()
 
 
+def add_absent(table: Any, rows: pa.Table, key: str) -> int:
+    """Insert the rows whose `key`, the primary key, is not there yet; return how many. Others may do the same at once."""
+    merge = table.merge_insert(key).when_not_matched_insert_all()
+    return int(_again(table, lambda: merge.execute(rows)).num_inserted_rows)
+
+
+def replace_drops(table: Any, wanted: pa.Table) -> None:
+    """Make the rows of `table` those of `wanted`; the handle then stands at the version that holds just these."""
+    _again(table, lambda: table.add(wanted, mode="overwrite"))
+
+
 def replace_samples(table: Any, wanted: pa.Table) -> None:
-    """Make the rows of `table` those of `wanted`, writing only what differs: by id and digest."""
+    """Make the rows of `table` those of `wanted`, writing only what differs: by id and digest.
+
+    The handle then stands at a version that holds just these: where another process has changed the table between our
+    changes, all is done again. Raises StoreError when that happens too often.
+    """
+
+    def change() -> None:
+        _change(table, wanted)
+        if _rows(table) != _rows_of(wanted):
+            raise _MixedError
+
+    _again(table, change)
+
+
+class _MixedError(RuntimeError):
+    """A version that holds rows of two writers."""
+
+
+def _again(table: Any, change: Callable[[], Any]) -> Any:
+    """Make a change on the newest version, again and again while other processes are faster."""
+    for turn in range(TRIES):
+        table.checkout_latest()
+        try:
+            return change()
+        except (OSError, RuntimeError, ValueError) as error:
+            if not isinstance(error, _MixedError) and "conflict" not in str(error).lower():
+                raise
+        time.sleep(random.uniform(0, min(2.0, 0.1 * 2**turn)))  # noqa: S311 - writers draw apart
+    raise StoreError(f"the table {table.name!r} was changed by others {TRIES} times in a row; try again later")
+
+
+def _change(table: Any, wanted: pa.Table) -> None:
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    there = columns(table, ("id", "digest"))
-    old = dict(zip(there["id"].to_pylist(), there["digest"].to_pylist(), strict=True))
-    new = dict(zip(wanted["id"].to_pylist(), wanted["digest"].to_pylist(), strict=True))
-    stale = [key for key, digest in old.items() if new.get(key) != digest]
+    old, new = dict(_rows(table)), dict(_rows_of(wanted))
+    gone = [key for key in old if key not in new]
     fresh = [key for key, digest in new.items() if old.get(key) != digest]
-    for some in _chunks(stale, 1000):
+    for some in _chunks(gone, 1000):
         quoted = ", ".join(f"'{key}'" for key in some)
         table.delete(f"id IN ({quoted})")
     if fresh:
-        table.add(wanted.filter(pc.is_in(wanted["id"], pa.array(fresh))))
+        rows = wanted.filter(pc.is_in(wanted["id"], pa.array(fresh)))
+        table.merge_insert("id").when_matched_update_all().when_not_matched_insert_all().execute(rows)
+
+
+def _rows(table: Any) -> list[tuple[str, str]]:
+    return _rows_of(columns(table, ("id", "digest")))
+
+
+def _rows_of(rows: pa.Table) -> list[tuple[str, str]]:
+    return sorted(zip(rows["id"].to_pylist(), rows["digest"].to_pylist(), strict=True))
+
+
+def tagged(table: Any, label: str) -> dict[str, Any]:
+    """Tag the version of the handle `table`, so that no cleaning removes it; return what a manifest says of it.
+
+    The tag holds the version: no writer moves another's.
+    """
+    version = table.version
+    tag = f"{label}-{version}"
+    if tag not in table.tags.list():
+        try:
+            table.tags.create(tag, version)
+        except (OSError, RuntimeError, ValueError):  # another process froze the same version at the same moment
+            if tag not in table.tags.list():
+                raise
+    return {"name": table.name, "version": version, "tag": tag}
 
 
 def _chunks(items: Sequence[str], size: int) -> Iterable[Sequence[str]]:
     return (items[start : start + size] for start in range(0, len(items), size))
-
-
-def local(uri: str) -> Path:
-    """Return the store's folder. Raises StoreError for a remote URI: this version keeps stores on a local disk."""
-    if "://" in uri:
-        raise StoreError(f"{uri}: this version keeps its store in a local folder")
-    path = Path(uri)
-    if path.exists() and not path.is_dir():
-        raise StoreError(f"{uri}: not a folder; a store is one")
-    return path
-
-
-@contextmanager
-def locked(path: Path) -> Iterator[None]:
-    """Hold an exclusive lock on `path` while the block runs; waits for it. The system frees it when the process ends."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield

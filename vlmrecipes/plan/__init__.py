@@ -10,6 +10,7 @@ from importlib.metadata import version as package_version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from vlmrecipes.data.place import absolute
 from vlmrecipes.data.snapshot import Snapshot, open_snapshot
 from vlmrecipes.errors import InputError, Problem
 from vlmrecipes.fingerprint import fingerprint
@@ -114,7 +115,7 @@ class Plan:
             "version": VERSION,
             "fingerprint": self.fingerprint,
             "recipe": self.recipe.model_dump(mode="json"),
-            "store": str(Path(self.store).absolute()),
+            "store": absolute(self.store),
             "model": _fields(self.model),
             "train": [_fields(use) for use in self.train],
             "eval": [_fields(use) for use in self.eval],

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from vlmrecipes.data.store import local
+from vlmrecipes.data.place import is_remote, local
 from vlmrecipes.errors import InputError, StoreError
 from vlmrecipes.records import record as records
 
@@ -17,7 +18,9 @@ SHOWN = 5
 
 
 def home(store: str) -> Path:
-    """Return the folder that holds a store's runs."""
+    """Return the local folder of a store's runs; for a store in a bucket `$VLMRECIPES_RUNS`, else `.vlmrecipes/runs`."""
+    if is_remote(store):
+        return Path(os.environ.get("VLMRECIPES_RUNS") or ".vlmrecipes/runs")
     return local(store) / "runs"
 
 

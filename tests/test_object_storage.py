@@ -143,7 +143,7 @@ def test_a_run_goes_through_and_keys_are_written_nowhere(server: Server, tmp_pat
     project = {"cwd": tmp_path / "project"} | variables | {"VLMRECIPES_STORE": store}
     one_object(vlmrecipes("ingest", "datasets/example.toml", "--json", **project))
     settings = [
-        f"--set={one}" for one in ("train.steps=1", "train.batch_size=2", "eval.limit=1", "eval.baseline=false")
+        f"--set={one}" for one in ("train.steps=1", "train.batch_size=2", "eval.limit=2", "eval.baseline=false")
     ]
     result = one_object(vlmrecipes("run", "recipes/example.toml", *settings, "--json", **project))
     assert (result["status"], result["snapshot"]) == ("complete", "example@1")

@@ -22,7 +22,7 @@ from vlmrecipes.data.sample import Drop, Sample, drop_schema, to_table
 from vlmrecipes.data.settle import Picture, Settled, settle
 from vlmrecipes.data.snapshot import open_snapshot, samples_fingerprint
 from vlmrecipes.data.sources import Opened, open_sources
-from vlmrecipes.data.sources.candidate import Candidate, read_row
+from vlmrecipes.data.sources.candidate import Candidate, read_rows
 from vlmrecipes.data.store import Store, columns, replace_drops, replace_samples, tagged
 from vlmrecipes.errors import TooManyDropsError
 from vlmrecipes.progress import Advance, track
@@ -90,7 +90,7 @@ def _batches(sources: list[Opened], gathered: _Gathered, advance: Advance) -> It
         rows = opened.rows()
         while head := list(islice(rows, BATCH)):
             gathered.read += len(head)
-            found = [read_row(opened, row) for row in head]
+            found = read_rows(opened, head)
             gathered.drops += [item for item in found if isinstance(item, Drop)]
             ready = [item for item in found if isinstance(item, Candidate)]
             yield [(item, Task(item.images, opened.root, item.crop)) for item in ready]

@@ -90,6 +90,12 @@ class Handler(BaseHTTPRequestHandler):
         while not self.server.cut.wait(0.05):
             self.wfile.write(b"H")
 
+    def on_wait(self) -> None:
+        self.server.most += 1
+        while self.server.most < 3 and not self.server.cut.wait(0.01):
+            pass
+        self.answer()
+
     def on_silent(self) -> None:
         self.server.cut.wait(5)
 
@@ -105,6 +111,7 @@ class Server(ThreadingHTTPServer):
         self.asked: list[tuple[str, dict[str, str]]] = []
         self.cut = threading.Event()
         self.body = b"picture"
+        self.most = 0
 
     def url(self, path: str, host: str = "127.0.0.1") -> str:
         return f"http://{host}:{self.server_port}/{path}"
@@ -314,6 +321,18 @@ def test_what_is_no_url_is_told(tmp_path: Path, url: str) -> None:
     with pytest.raises(ImageError) as caught:
         image_bytes(url, tmp_path)
     assert caught.value.reason in {"missing_image", "refused_address", "unreachable"}
+
+
+def test_many_are_fetched_at_once_and_failures_are_told(server: Server, cache: Path) -> None:
+    urls = ["a.png", "a.png", "wait?1", "wait?2", "wait?3", "missing"]
+    remotes = [Remote(server.url(url), HERE) for url in urls]
+    failed = download.fetch_all(remotes)
+    assert [(remote.url, error.reason) for remote, error in failed.items()] == [(server.url("missing"), "unreachable")]
+    assert server.most == 3
+    assert len(list((cache / "urls").iterdir())) == 4
+    asked = len(server.asked)
+    assert download.fetch_all(remotes[:-1]) == {}
+    assert len(server.asked) == asked
 
 
 def test_messages_tell_no_password(server: Server) -> None:

@@ -17,7 +17,7 @@ import os
 import socket
 import ssl
 import tempfile
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
@@ -31,13 +31,15 @@ from vlmrecipes.version import VERSION
 if TYPE_CHECKING:
     import httpx
 
-MAX_BYTES = 256 << 20
+MAX_BYTES = 64 << 20
 """A longer body is cut off, and the row dropped."""
 SECONDS = 60.0
 """For one URL with its redirects, however slowly bytes trickle."""
 QUIET_SECONDS = 10.0
 """For a connection, and between two pieces of an answer."""
 TRIES = 3
+AT_ONCE = 16
+"""URLs fetched at the same time."""
 PAUSE_SECONDS = 0.5
 """Before the second try; doubled before each further one."""
 MAX_REDIRECTS = 5
@@ -58,12 +60,34 @@ class Remote:
 
     def render(self) -> bytes:
         """Return the encoded image. Raises ImageError (`unreachable`, `refused_address`, `too_large`)."""
-        cache = _Cache(cache_folder(), self)
-        data = cache.read()
-        if data is None:
-            data, hosts = _in_thread(_fetched(self))
-            cache.write(data, hosts)
-        return data
+        data = _Cache(self).read()
+        return _in_thread(_kept(self)) if data is None else data
+
+
+def fetch_all(remotes: Iterable[Remote]) -> dict[Remote, ImageError]:
+    """Fetch what is not kept yet, several at a time; return those that could not be fetched, and why."""
+    absent = [remote for remote in dict.fromkeys(remotes) if not _Cache(remote).digest()]
+    return _in_thread(_all_kept(absent)) if absent else {}
+
+
+async def _all_kept(remotes: list[Remote]) -> dict[Remote, ImageError]:
+    free, failed = asyncio.Semaphore(AT_ONCE), dict[Remote, ImageError]()
+
+    async def fetch(remote: Remote) -> None:
+        async with free:
+            try:
+                await _kept(remote)
+            except ImageError as error:
+                failed[remote] = error
+
+    await asyncio.gather(*map(fetch, remotes))
+    return failed
+
+
+async def _kept(remote: Remote) -> bytes:
+    data, hosts = await _fetched(remote)
+    _Cache(remote).write(data, hosts)
+    return data
 
 
 def cache_folder() -> Path:
@@ -115,7 +139,7 @@ async def _followed(remote: Remote, attempt: int) -> tuple[bytes, set[str]]:
             if isinstance(answer, bytes):
                 return answer, hosts
             url = url.join(answer.url)
-    except httpx.InvalidURL as error:
+    except (httpx.InvalidURL, ValueError) as error:
         raise ImageError("missing_image", f"{_shown(remote.url)}: not a URL: {error}") from None
     except httpx.TransportError as error:
         raise _AgainError(str(error) or type(error).__name__) from None
@@ -213,24 +237,33 @@ def _shown(url: str) -> str:
 class _Cache:
     """What was fetched for one URL: `urls/<hash of the URL>.json` names `content/<hash of the bytes>`."""
 
-    def __init__(self, folder: Path, remote: Remote) -> None:
-        self._folder, self._remote = folder, remote
-        self._entry = folder / "urls" / f"{sha256(remote.url.encode())}.json"
+    def __init__(self, remote: Remote) -> None:
+        self._folder, self._remote = cache_folder(), remote
+        self._entry = self._folder / "urls" / f"{sha256(remote.url.encode())}.json"
 
-    def read(self) -> bytes | None:
-        """Return the bytes; None when they are not there, are damaged, or came from a host that is not allowed now."""
+    def digest(self) -> str:
+        """Return the name of the content; empty when it is not there, or came from a host that is not allowed now."""
         try:
             entry = json.loads(self._entry.read_text("utf-8"))
-            data = (self._folder / "content" / entry["sha256"]).read_bytes()
-            good = sha256(data) == entry["sha256"] and set(entry["allow_hosts"]) <= set(self._remote.allow_hosts)
+            digest = str(entry["sha256"])
+            good = set(entry["allow_hosts"]) <= set(self._remote.allow_hosts) and self._content(digest).is_file()
         except (OSError, ValueError, KeyError, TypeError):
-            return None
-        return data if good else None
+            return ""
+        return digest if good else ""
+
+    def read(self) -> bytes | None:
+        """Return the bytes; None when they are not there or damaged."""
+        digest = self.digest()
+        data = self._content(digest).read_bytes() if digest else b""
+        return data if digest == sha256(data) else None
+
+    def _content(self, digest: str) -> Path:
+        return self._folder / "content" / digest
 
     def write(self, data: bytes, hosts: set[str]) -> None:
         """Keep `data`: content first, then the entry that names it, each moved into place whole."""
         digest = sha256(data)
-        _put(self._folder / "content" / digest, data)
+        _put(self._content(digest), data)
         entry = {"url": self._remote.url, "sha256": digest, "allow_hosts": sorted(hosts)}
         _put(self._entry, json.dumps(entry).encode())
 

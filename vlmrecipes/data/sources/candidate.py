@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from vlmrecipes.data.crop import Crop, read_crop
+from vlmrecipes.data.download import Remote, fetch_all
 from vlmrecipes.data.images import ImageError, bound
 from vlmrecipes.data.sample import Drop, Reason, Split
 from vlmrecipes.data.source_tables import Rows
@@ -61,6 +62,25 @@ def read_row(opened: Opened, row: RawRow) -> Candidate | Drop:
     except (RowError, ImageError) as error:
         drop = (error.reason, error.message)
     return Drop(source=opened.name, key=key, reason=drop[0], message=drop[1])  # type: ignore[arg-type]
+
+
+def read_rows(opened: Opened, rows: Sequence[RawRow]) -> list[Candidate | Drop]:
+    """Return each row as `read_row` does. Images that are URLs are fetched here, many at a time, and wait in the cache."""
+    found = [read_row(opened, row) for row in rows]
+    remotes = [image for item in found if isinstance(item, Candidate) for image in _remotes(item)]
+    failed = fetch_all(remotes) if remotes else {}
+    return [_unless_failed(item, failed) if isinstance(item, Candidate) else item for item in found]
+
+
+def _remotes(candidate: Candidate) -> list[Remote]:
+    return [image for image in candidate.images if isinstance(image, Remote)]
+
+
+def _unless_failed(candidate: Candidate, failed: Mapping[Remote, ImageError]) -> Candidate | Drop:
+    error = next((failed[remote] for remote in _remotes(candidate) if remote in failed), None)
+    if error is None:
+        return candidate
+    return Drop(source=candidate.source, key=candidate.key, reason=error.reason, message=error.message)
 
 
 def _candidate(source: str, spec: Rows, key: str, columns: Mapping[str, Any]) -> Candidate:

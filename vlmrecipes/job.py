@@ -17,13 +17,22 @@ import sys
 import threading
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from vlmrecipes.data.snapshot import Snapshot, open_snapshot
 from vlmrecipes.errors import RunError, VlmRecipesError
+from vlmrecipes.evaluate.engines import Engine
+from vlmrecipes.evaluate.engines.external import external
+from vlmrecipes.evaluate.generate import generate
+from vlmrecipes.evaluate.journal import Journal
 from vlmrecipes.plan import Plan, chosen, read_plan, training_rows
+from vlmrecipes.plan.checks import EXTERNAL
 from vlmrecipes.progress import track
 from vlmrecipes.records import atomic
+
+if TYPE_CHECKING:
+    from vlmrecipes.evaluate.engines.hf import HfEngine
+    from vlmrecipes.models.catalog import ModelRef
 
 FAILURE = "failure.txt"
 LENGTHS = "lengths.npy"
@@ -86,6 +95,8 @@ class _Job:
         path = self.folder / f"{name}.json"
         if not path.exists():
             atomic.write_bytes(path, json.dumps(work(name), ensure_ascii=False).encode())
+        for journal in self.folder.glob(f"{name}-*.rows.jsonl"):
+            journal.unlink()
 
     def _snapshot(self, name: str) -> Snapshot:
         if name not in self._snapshots:
@@ -141,46 +152,77 @@ class _Job:
         return told
 
     def _predict(self, name: str) -> dict[str, Any]:
-        return self._generated(name, *self._base())
+        return self._generated(name, self._engine(None))
 
     def _predict_tuned(self, name: str) -> dict[str, Any]:
-        tuned = Path(self.plan.tuned) if self.plan.tuned else self._trained()
-        return self._generated(name, *self._tuned(tuned)) if tuned else self._predict(name)
+        if self.recipe.eval.engine in EXTERNAL:
+            return self._generated(name, external(self.recipe.eval, self.plan.max_new_tokens))
+        return self._generated(name, self._engine(Path(self.plan.tuned) if self.plan.tuned else self._trained()))
 
     def _trained(self) -> Path | None:
         return next((self.folder / part for part in ("adapter", "model") if (self.folder / part).is_dir()), None)
 
     def _tuned(self, folder: Path) -> tuple[Any, Any]:
         """Return the model with its adapter, or the whole model that was trained, as anyone would load it from disk."""
-        from vlmrecipes.models.catalog import resolve
         from vlmrecipes.models.load import device, load_adapter, load_model, load_processor
 
-        if (folder / "adapter_config.json").exists():
+        ref, adapter = self._weights(folder)
+        if adapter is not None:
             model, processor = self._base()
-            return load_adapter(model, folder), processor
-        ref = resolve(str(folder))
-        load_in = self.recipe.model.load_in
-        return load_model(ref, load_in=load_in, device=device()), load_processor(ref)
+            return load_adapter(model, adapter), processor
+        return load_model(ref, load_in=self.recipe.model.load_in, device=device()), load_processor(ref)
 
-    def _generated(self, name: str, model: Any, processor: Any) -> dict[str, Any]:
-        from vlmrecipes.evaluate.generate import generate
+    def _weights(self, folder: Path | None) -> tuple[ModelRef, Path | None]:
+        """Return the model to load, and the adapter to put on it, for what was trained into `folder`."""
+        from vlmrecipes.models.catalog import resolve
 
+        if folder is None:
+            return self.plan.model, None
+        if (folder / "adapter_config.json").exists():
+            return self.plan.model, folder
+        return resolve(str(folder)), None
+
+    def _engine(self, tuned: Path | None) -> HfEngine:
+        """Return an engine with the weights in `tuned`, or with the base model."""
+        from vlmrecipes.evaluate.engines import unsloth
+
+        if self.recipe.eval.engine == "unsloth":
+            ref, adapter = self._weights(tuned)
+            model = self.recipe.model
+            loaded = unsloth.load(ref, adapter, load_in=model.load_in, max_length=model.max_length)
+            return self._answering(*loaded, compact=False)
+        return self._answering(*(self._tuned(tuned) if tuned else self._base()))
+
+    def _answering(self, model: Any, processor: Any, *, compact: bool = True) -> HfEngine:
+        from vlmrecipes.evaluate.engines.hf import HfEngine
+
+        settings = self.recipe.eval
+        adapter = settings.adapter if hasattr(model, "merge_and_unload") else "none"
+        return HfEngine(
+            model.merge_and_unload() if adapter == "merged" else model,
+            processor,
+            self.plan.max_new_tokens,
+            rows=settings.batch_size,
+            tokens=settings.batch_tokens,
+            compact=compact,
+            settings={"engine": settings.engine, "adapter": adapter},
+        )
+
+    def _generated(self, name: str, engine: Engine) -> dict[str, Any]:
         made, stats = [], []
-        for part in self.plan.eval_names():
+        for number, part in enumerate(self.plan.eval_names()):
             snapshot = self._snapshot(part)
             samples = chosen(snapshot.samples("eval"), self.recipe.eval.limit)
             with track(f"score {name} on {part}", len(samples)) as advance:
-                predictions, told = generate(
-                    model,
-                    processor,
+                found = generate(
+                    engine,
                     samples,
                     snapshot.reader(),
-                    batch_size=self.recipe.eval.batch_size,
-                    max_new_tokens=self.plan.max_new_tokens,
+                    journal=Journal(self.folder / f"{name}-{number}.rows.jsonl"),
                     on_progress=advance,
                 )
-            made += [asdict(prediction) for prediction in predictions]
-            stats.append(asdict(told) | {"snapshot": part})
+            made += [asdict(prediction) for prediction in found.predictions]
+            stats.append(found.stats | {"max_new_tokens": self.plan.max_new_tokens, "snapshot": part})
         return {"predictions": made, "stats": stats[0] if len(stats) == 1 else {"parts": stats}}
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 from typing import Annotated, Literal
+from urllib.parse import urlsplit
 
 from pydantic import Field, field_validator, model_validator
 
@@ -117,6 +118,44 @@ class Train(Table):
         return self
 
 
+class OpenAI(Table):
+    """A server that speaks OpenAI's chat completions."""
+
+    base_url: str = ""
+    """Address up to and with `/v1`, as in `http://localhost:8000/v1`."""
+    model: str = ""
+    """What the server calls the model."""
+    key_env: str = "OPENAI_API_KEY"
+    """Name of the environment variable that holds the key; the key itself is written nowhere."""
+    concurrency: int = Field(default=8, ge=1, le=1024)
+    """Requests at a time."""
+    timeout: float = Field(default=120.0, gt=0)
+    """Seconds for one answer."""
+    retries: int = Field(default=5, ge=0, le=20)
+    """Times that a request is tried again when the server is busy, fails or does not answer."""
+
+    @field_validator("base_url")
+    @classmethod
+    def _plain_address(cls, url: str) -> str:
+        parts = urlsplit(url)
+        if url and (parts.scheme not in ("http", "https") or not parts.hostname):
+            raise ValueError(f"must be an address such as http://localhost:8000/v1, found {url!r}")
+        if parts.username or parts.password or parts.query:
+            raise ValueError("must hold no user, password or query, which would be recorded: put the key in `key_env`")
+        return url
+
+
+class Tesseract(Table):
+    """Plain OCR."""
+
+    psm: int = Field(default=7, ge=3, le=13)
+    """Tesseract's page segmentation: 7 takes a picture as one line, 6 as a block of text, 3 as a page."""
+    language: str = Field(default="eng", pattern=r"^[A-Za-z0-9_]+(\+[A-Za-z0-9_]+)*$")
+    """Language data, several joined by `+`."""
+    processes: int | None = Field(default=None, ge=1)
+    """Pictures read at a time; default: one a core."""
+
+
 class Eval(Table):
     """What is scored, on the eval side."""
 
@@ -128,10 +167,34 @@ class Eval(Table):
     """Metadata columns to break every metric down by."""
     limit: int | None = Field(default=None, ge=1)
     """Score only so many samples of the eval side, chosen by their ids."""
-    batch_size: int = Field(default=16, ge=1)
-    """Rows generated at once."""
+    engine: Literal["hf", "unsloth", "openai", "tesseract"] = "hf"
+    """What generates predictions; `openai` and `tesseract` are for `evaluate`, a run scores what it trains."""
+    adapter: Literal["live", "merged"] = "live"
+    """Whether an adapter stays beside the weights or is added to them before generating."""
+    batch_size: int | None = Field(default=None, ge=1)
+    """Most rows generated at once; default: as many as `batch_tokens` hold."""
+    batch_tokens: int | None = Field(default=None, ge=1)
+    """Most tokens generated at once, prompts and answers; default: what the device holds well."""
     max_new_tokens: int | None = Field(default=None, ge=1)
     """Longest prediction; default: the longest reference in tokens and a margin."""
+    cache: bool = False
+    """Keep answers in the store, and take them from there when model, adapter, pictures, prompt and settings are the same."""
+    every: int | None = Field(default=None, ge=1)
+    """While training, score a fixed part of the eval side every so many steps."""
+    every_limit: int = Field(default=64, ge=1)
+    """Samples of that part, chosen by their ids."""
+    select: str = ""
+    """The metric by which the best of those steps is kept; default: the last step is kept."""
+    openai: OpenAI = OpenAI()
+    tesseract: Tesseract = Tesseract()
+
+    @model_validator(mode="after")
+    def _select_from_what_is_scored(self) -> Eval:
+        if self.select and self.every is None:
+            raise ValueError("`select` needs `every`: how many steps lie between two scores")
+        if self.select and self.select not in self.metrics:
+            raise ValueError(f"`select` must be one of `metrics` ({', '.join(self.metrics)}), found {self.select!r}")
+        return self
 
 
 class Export(Table):

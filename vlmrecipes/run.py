@@ -10,8 +10,11 @@ from typing import Any
 
 from vlmrecipes.errors import InputError, Problem
 from vlmrecipes.evaluate import metrics
+from vlmrecipes.evaluate.engines import external
 from vlmrecipes.job import LENGTHS, start
 from vlmrecipes.plan import Plan, make_plan, read_plan
+from vlmrecipes.plan.checks import EXTERNAL
+from vlmrecipes.plan.external import plan_external
 from vlmrecipes.progress import say
 from vlmrecipes.recipe import Recipe, read_recipe
 from vlmrecipes.records import atomic, ledger, record, stored
@@ -19,7 +22,7 @@ from vlmrecipes.records.fields import plan_fields, recipe_fields
 from vlmrecipes.records.report import write_report
 from vlmrecipes.records.scoring import score_problems, score_run
 
-ENGINES = ("hf",)
+ENGINES = ("hf", "unsloth", *EXTERNAL)
 
 
 def planned(file: Path, *, store: str, swaps: Sequence[str] = (), overrides: Sequence[str] = ()) -> dict[str, Any]:
@@ -50,23 +53,45 @@ def run_recipe(
 
 def evaluate_model(  # noqa: PLR0913
     file: Path,
-    model: str,
+    model: str = "",
     *,
-    engine: str = "hf",
+    engine: str = "",
+    base_url: str = "",
     store: str,
     swaps: Sequence[str] = (),
     overrides: Sequence[str] = (),
     trust_remote_code: bool = False,
 ) -> dict[str, Any]:
-    """Score `model`, a model id or a run, on the recipe's eval side; returns as `run_recipe`, under `metrics.tuned`."""
-    if engine not in ENGINES:
+    """Score `model` on the recipe's eval side; returns as `run_recipe`, under `metrics.tuned`.
+
+    `model` is a model id or a run for the engines that load it here, a server's name for it for `openai`, nothing for
+    `tesseract`. `engine` and `base_url` stand before the recipe's `eval.engine` and `eval.openai.base_url`.
+    """
+    if engine and engine not in ENGINES:
         raise InputError.one(f"no engine {engine!r}; there is: {', '.join(ENGINES)}", key="--engine")
-    recipe = _recipe(file, overrides)
-    base, tuned = _model(model, store)
-    recipe = recipe.model_copy(update={"model": recipe.model.model_copy(update=base)})
-    _check_trust(recipe, file, allowed=trust_remote_code)
-    plan = make_plan(recipe, store=store, file=str(file), snapshots=_swapped(swaps), trains=False, tuned=tuned)
+    given = {"eval.engine": engine, "eval.openai.base_url": base_url}
+    recipe = _recipe(file, [*overrides, *(f"{key}={value}" for key, value in given.items() if value)])
+    if recipe.eval.engine in EXTERNAL:
+        plan = _external(recipe, model, file, store, swaps)
+    else:
+        if not model:
+            raise InputError.one("say which model is scored: a model id, a folder, or a run", key="--model")
+        base, tuned = _model(model, store)
+        recipe = recipe.model_copy(update={"model": recipe.model.model_copy(update=base)})
+        _check_trust(recipe, file, allowed=trust_remote_code)
+        plan = make_plan(recipe, store=store, file=str(file), snapshots=_swapped(swaps), trains=False, tuned=tuned)
     return _begin(plan, file, kind="evaluate")
+
+
+def _external(recipe: Recipe, model: str, file: Path, store: str, swaps: Sequence[str]) -> Plan:
+    """Return the plan of scoring what another program answers."""
+    settings = recipe.eval
+    if model and settings.engine == "openai":
+        settings = settings.model_copy(update={"openai": settings.openai.model_copy(update={"model": model})})
+        recipe = recipe.model_copy(update={"eval": settings})
+    if found := external.problems(settings):
+        raise InputError([Problem(str(file), key, problem) for key, problem in found])
+    return plan_external(recipe, external.model_of(settings), store=store, file=str(file), snapshots=_swapped(swaps))
 
 
 def resume_run(name: str, *, store: str) -> dict[str, Any]:

@@ -6,7 +6,8 @@ import pytest
 import torch
 from tiny import MemoryReader, lines, model, png, processor, sample, user
 
-from vlmrecipes.evaluate.generate import end_tokens, generate
+from vlmrecipes.evaluate.engines.hf import HfEngine, end_tokens
+from vlmrecipes.evaluate.generate import generate
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*is not writable.*:UserWarning")
 
@@ -18,9 +19,11 @@ def samples(reader: MemoryReader) -> list[Any]:
     return [*lines(reader, 5), two, none]
 
 
-def answer(reader: MemoryReader, given: list[Any], network: Any, **options: Any) -> Any:
-    settings = {"batch_size": 3, "max_new_tokens": 6} | options
-    return generate(network, processor(), given, reader, **settings)
+def answer(
+    reader: MemoryReader, given: list[Any], network: Any, *, rows: int = 3, longest: int = 6, **options: Any
+) -> Any:
+    found = generate(HfEngine(network, processor(), longest, rows=rows), given, reader, **options)
+    return found.predictions, found.stats
 
 
 def test_every_sample_is_answered_in_order() -> None:
@@ -30,15 +33,15 @@ def test_every_sample_is_answered_in_order() -> None:
     assert [one.id for one in found] == [one.id for one in given]
     assert all(one.text is not None and not one.error for one in found)
     assert sum(seen) == len(given)
-    assert stats.batch_agreement == 1.0
-    assert (stats.batch_size, stats.failed) == (3, 0)
+    assert stats["probes"]["batch_vs_single"] == {"rows": 7, "equal": 7}
+    assert (stats["batch_rows"], stats["failed"]) == (3, 0)
 
 
 def test_batches_answer_as_single_rows_do() -> None:
     reader = MemoryReader()
     given = samples(reader)
-    together, _ = answer(reader, given, model(), batch_size=7)
-    alone, _ = answer(reader, given, model(), batch_size=1)
+    together, _ = answer(reader, given, model(), rows=7)
+    alone, _ = answer(reader, given, model(), rows=1)
     assert together == alone
 
 
@@ -51,7 +54,7 @@ def test_a_bad_image_fails_alone() -> None:
     assert [one.text is None for one in found] == [False, True, False, True, False, False, False]
     assert "UnidentifiedImageError" in found[1].error
     assert "KeyError" in found[3].error
-    assert stats.failed == 2
+    assert stats["failed"] == 2
 
 
 def test_out_of_memory_halves_the_batch(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -64,9 +67,9 @@ def test_out_of_memory_halves_the_batch(monkeypatch: pytest.MonkeyPatch) -> None
         return whole(**inputs)
 
     monkeypatch.setattr(network, "generate", small_memory)
-    found, stats = answer(reader, given, network, batch_size=6)
+    found, stats = answer(reader, given, network, rows=6)
     assert all(one.text is not None for one in found)
-    assert stats.batch_size in {1, 2}
+    assert stats["batch_rows"] in {1, 2}
 
 
 def test_stops_at_the_end_of_the_turn(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -78,12 +81,12 @@ def test_stops_at_the_end_of_the_turn(monkeypatch: pytest.MonkeyPatch) -> None:
         return torch.cat([inputs["input_ids"], said], dim=1)
 
     monkeypatch.setattr(network, "generate", says_hi)
-    (first, second), stats = answer(reader, lines(reader, 2), network, batch_size=2, probe=False)
+    (first, second), stats = answer(reader, lines(reader, 2), network, rows=2, probe=False)
     ended, cut = sorted((first, second), key=lambda one: one.tokens)
     assert (ended.text, ended.tokens, ended.truncated) == ("hi", 3, False)
     assert (cut.text, cut.tokens, cut.truncated) == ("hhhhhh", 6, True)
-    assert stats.batch_agreement is None
-    assert stats.truncated == 1
+    assert stats["probes"] == {}
+    assert stats["truncated"] == 1
 
 
 def test_settings_of_the_model_do_not_slip_in() -> None:
@@ -107,4 +110,4 @@ def test_end_tokens_are_of_tokenizer_and_model() -> None:
 def test_nothing_to_answer() -> None:
     found, stats = answer(MemoryReader(), [], model())
     assert found == []
-    assert stats.batch_agreement is None
+    assert stats["probes"] == {}

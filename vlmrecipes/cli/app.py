@@ -163,8 +163,15 @@ def run(
 @app.command()
 def evaluate(
     recipe: Recipe,
-    model: Annotated[str, typer.Option(metavar="ID|RUN", help="A model, or a run whose tuned model is scored.")],
-    engine: Annotated[str, typer.Option(help="What generates predictions: hf.")] = "hf",
+    model: Annotated[
+        str, typer.Option(metavar="ID|RUN|NAME", help="A model, a run whose tuned model is scored, or a server's name.")
+    ] = "",
+    engine: Annotated[
+        str, typer.Option(help="What generates predictions: hf, unsloth, openai, tesseract; default: the recipe's.")
+    ] = "",
+    base_url: Annotated[
+        str, typer.Option(metavar="URL", help="The server of --engine openai, as http://localhost:8000/v1.")
+    ] = "",
     data: Swap = None,
     settings: Settings = None,
     trust_remote_code: Trust = False,
@@ -180,6 +187,7 @@ def evaluate(
             recipe,
             model,
             engine=engine,
+            base_url=base_url,
             store=store,
             swaps=data or (),
             overrides=settings or (),

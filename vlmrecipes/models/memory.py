@@ -19,6 +19,11 @@ TRAINED_BYTES = 16
 """A trained weight in 32 bits, its gradient, two moments."""
 ACTIVATION_BYTES, CHECKPOINT_BYTES = 34, 2
 PATCHES = 4
+CPU_TOKENS = 16_384
+"""Tokens of a batch that is generated on a CPU: more rows no longer make it faster."""
+GPU_TOKENS = 262_144
+LAYER_VALUES = 16
+"""Intermediate values a hidden unit in the one layer that computes while generating."""
 
 
 def estimate(ref: ModelRef, model: Model, lora: Lora | None, train: Train | None, longest: int) -> int:
@@ -46,6 +51,25 @@ def available() -> int:
     if torch.cuda.is_available():
         return int(torch.cuda.get_device_properties(0).total_memory)
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def generation_tokens(model: Any) -> int:
+    """Return how many tokens, those to come included, a batch may hold that `model` generates on its device.
+
+    On a GPU, half of the free memory over what a token takes: keys and values in every layer, and what one layer computes.
+    """
+    import torch
+
+    if model.device.type != "cuda":
+        return CPU_TOKENS
+    text, vision = model.config.get_text_config(), getattr(model.config, "vision_config", None)
+    heads = getattr(text, "num_key_value_heads", None) or text.num_attention_heads
+    width = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
+    cached = 2 * text.num_hidden_layers * heads * width
+    layer = LAYER_VALUES * (text.hidden_size + PATCHES * int(getattr(vision, "hidden_size", 0)))
+    computed = layer + 3 * int(getattr(text, "intermediate_size", 0))
+    free, _ = torch.cuda.mem_get_info(model.device)
+    return min(GPU_TOKENS, max(1, int(free / 2 / (model.dtype.itemsize * (cached + computed)))))
 
 
 def _vision_width(config: Any) -> int:

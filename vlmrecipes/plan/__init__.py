@@ -164,7 +164,7 @@ def make_plan(  # noqa: PLR0913
 
     What would fail later is in `problems`. Raises InputError, with all of it, when snapshots or the model are not there.
     """
-    recipe = _with_snapshots(recipe, snapshots or {})
+    recipe = with_snapshots(recipe, snapshots or {})
     found, model = _find(recipe, store, file, trains=trains)
     processor = _processor(model, recipe, file)
     parts = [(found[part.snapshot], part.weight) for part in recipe.data.parts()] if trains else []
@@ -181,8 +181,8 @@ def make_plan(  # noqa: PLR0913
         recipe=recipe,
         store=store,
         model=model,
-        train=tuple(_use(snapshot, len(snapshot.samples("train")), weight) for snapshot, weight in parts),
-        eval=tuple(_use(snapshot, len(samples)) for snapshot, samples in scored),
+        train=tuple(use_of(snapshot, len(snapshot.samples("train")), weight) for snapshot, weight in parts),
+        eval=tuple(use_of(snapshot, len(samples)) for snapshot, samples in scored),
         trains=trains,
         tuned=tuned,
         steps=_steps(recipe, len(rows)) if trains else 0,
@@ -204,7 +204,8 @@ def make_plan(  # noqa: PLR0913
     )
 
 
-def _with_snapshots(recipe: Recipe, swaps: Mapping[str, str]) -> Recipe:
+def with_snapshots(recipe: Recipe, swaps: Mapping[str, str]) -> Recipe:
+    """Return the recipe with other snapshots, by role."""
     if not swaps:
         return recipe
     return recipe.model_copy(update={"data": recipe.data.model_copy(update=dict(swaps))})
@@ -212,15 +213,9 @@ def _with_snapshots(recipe: Recipe, swaps: Mapping[str, str]) -> Recipe:
 
 def _find(recipe: Recipe, store: str, file: str, *, trains: bool) -> tuple[dict[str, Snapshot], ModelRef]:
     """Return the snapshots by the recipe's names for them, and the model. Raises InputError with all that are not there."""
-    found: dict[str, Snapshot] = {}
-    problems: list[Problem] = []
     wanted = {part.snapshot: "data.train" for part in recipe.data.parts()} if trains else {}
     wanted |= {name: wanted.get(name, "data.eval") for name in recipe.data.eval_snapshots()}
-    for name, key in wanted.items():
-        try:
-            found[name] = open_snapshot(store, name)
-        except InputError as error:
-            problems += [Problem(file, key, problem.problem) for problem in error.problems]
+    found, problems = snapshots_of(wanted, store, file)
     try:
         weights = recipe.model.init == "weights"
         model = resolve(recipe.model.id, recipe.model.revision, file=file, weights=weights)
@@ -229,6 +224,18 @@ def _find(recipe: Recipe, store: str, file: str, *, trains: bool) -> tuple[dict[
     if problems:
         raise InputError(problems)
     return found, model
+
+
+def snapshots_of(wanted: Mapping[str, str], store: str, file: str) -> tuple[dict[str, Snapshot], list[Problem]]:
+    """Return the snapshots `wanted` (name → key of the recipe) by name, and a problem for each that is not there."""
+    found: dict[str, Snapshot] = {}
+    problems: list[Problem] = []
+    for name, key in wanted.items():
+        try:
+            found[name] = open_snapshot(store, name)
+        except InputError as error:
+            problems += [Problem(file, key, problem.problem) for problem in error.problems]
+    return found, problems
 
 
 def _processor(model: ModelRef, recipe: Recipe, file: str) -> Any:
@@ -258,7 +265,8 @@ def chosen(samples: Sequence[Sample], limit: int | None) -> list[Sample]:
     return sorted(samples, key=lambda sample: sample.id)[:limit]
 
 
-def _use(snapshot: Snapshot, samples: int, weight: float = 1.0) -> Use:
+def use_of(snapshot: Snapshot, samples: int, weight: float = 1.0) -> Use:
+    """Return a snapshot in a role, with so many samples on the side that is used."""
     return Use(snapshot=snapshot.name, fingerprint=snapshot.fingerprint, samples=samples, weight=weight)
 
 

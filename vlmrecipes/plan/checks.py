@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 from vlmrecipes.models import memory, tokens
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
 
 SHOWN = 3
 """Samples named in a problem."""
+EXTERNAL = ("openai", "tesseract")
+"""Engines that load no model here."""
 Found = list[tuple[str, str]]
 
 
@@ -34,6 +37,13 @@ def settings(recipe: Recipe) -> Found:
     problems: Found = []
     if recipe.train.backend != "trl":
         problems.append(("train.backend", "this version trains with 'trl' only"))
+    if recipe.eval.engine in EXTERNAL:
+        ways = f"use it with `vlmrecipes evaluate --engine {recipe.eval.engine}`"
+        problems.append(("eval.engine", f"{recipe.eval.engine!r} cannot load what is trained here: {ways}"))
+    if recipe.eval.engine == "unsloth" and find_spec("unsloth") is None:
+        problems.append(("eval.engine", "unsloth is not installed: pip install 'vlmrecipes[unsloth]', or use 'hf'"))
+    if recipe.eval.adapter == "merged" and recipe.model.load_in in ("4bit", "8bit"):
+        problems.append(("eval.adapter", "merging into quantised weights changes them: use 'live'"))
     if recipe.lora and recipe.model.init == "config":
         problems.append(("lora", "adapters on random weights learn nothing: leave [lora] out with init = 'config'"))
     if recipe.model.load_in in ("4bit", "8bit") and device() == "cpu":

@@ -24,9 +24,9 @@ Evaluated = list[tuple[str, Sample]]
 """(snapshot, sample) pairs."""
 
 
-def evaluated(plan: Plan) -> Evaluated:
-    """Return everything that is scored, in order."""
-    limit = plan.recipe.eval.limit
+def evaluated(plan: Plan, limit: int | None = None) -> Evaluated:
+    """Return everything that is scored, in order; `limit` takes fewer samples of each snapshot, as the recipe's does."""
+    limit = min((number for number in (limit, plan.recipe.eval.limit) if number), default=None)
     return [
         (name, sample)
         for name in plan.eval_names()
@@ -54,17 +54,39 @@ def score_run(folder: Path, plan: Plan) -> None:
     for model in MODELS:
         if (stage := folder / f"{model}.json").exists():
             found = json.loads(stage.read_text("utf-8"))
-            said = _rows(model, samples, found["predictions"])
+            said = rows_of(model, samples, found["predictions"])
             results[model], scores = score(
                 [answer(row) for row in said], names, by=plan.recipe.eval.by, seed=plan.recipe.train.seed
             )
-            generate[model] = found["stats"]
+            generate[model] = _probed(found["stats"], said, names)
             rows += [row | counts(scores, place) for place, row in enumerate(said)]
     predictions.write(folder / predictions.NAME, rows, names)
     fields = {"metrics": results, "generate": generate}
     if (trained := folder / "trained.json").exists():
         fields |= trained_fields(json.loads(trained.read_text("utf-8")), record.read(folder)["model"])
     record.update(folder, **fields)
+
+
+def values(rows: Sequence[Mapping[str, Any]], names: Sequence[str]) -> dict[str, float | None]:
+    """Return the value of each metric over rows of predictions.parquet, without intervals."""
+    summaries, _ = score([answer(row) for row in rows], names, resamples=1)
+    return {name: summary["value"] for name, summary in summaries.items()}
+
+
+def _probed(stats: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], names: Sequence[str]) -> dict[str, Any]:
+    """Return what the job tells of generating, the rows it answered without pictures scored beside the same rows with them.
+
+    `probes.blank` becomes `{rows, metrics, seen}`: each metric on blank pictures, and on the rows' own.
+    """
+    if "parts" in stats:
+        return {"parts": [_probed(part, rows, names) for part in stats["parts"]]}
+    probes = dict(stats["probes"])
+    if blank := probes.get("blank"):
+        said = {item["id"]: item for item in blank["predictions"]}
+        seen = [row for row in rows if row["id"] in said and row["snapshot"] == stats["snapshot"]]
+        unseen = [{**row, "prediction": said[row["id"]]["text"]} for row in seen]
+        probes["blank"] = {"rows": len(seen), "metrics": values(unseen, names), "seen": values(seen, names)}
+    return {**stats, "probes": probes}
 
 
 def answer(row: Mapping[str, Any]) -> Answer:
@@ -79,7 +101,8 @@ def answer(row: Mapping[str, Any]) -> Answer:
     )
 
 
-def _rows(model: str, samples: Evaluated, said: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+def rows_of(model: str, samples: Evaluated, said: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Return the rows of predictions.parquet, without counts, of samples and what was said to them (`id, text, …`)."""
     by_id = {item["id"]: item for item in said}
     return [_row(model, name, sample, by_id[sample.id]) for name, sample in samples]
 

@@ -1,6 +1,7 @@
 import json
 import os
 import random
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vlmrecipes.errors import InputError
+from vlmrecipes.errors import InputError, MissingExtraError
+from vlmrecipes.evaluate import machine
 from vlmrecipes.evaluate.metrics import resolve
 from vlmrecipes.evaluate.score import Answer, score
 
@@ -139,3 +141,27 @@ def test_vqa_scores_ten_annotators() -> None:
     summary, _ = score(rows, ["vqa", "vqa/evalai@1"])
     assert [summary[name]["value"] for name in summary] == [0.5, 0.5]
     assert resolve("vqa").spec == summary["vqa"]["spec"]
+
+
+def test_rows_on_which_a_definition_has_no_value_are_all_named() -> None:
+    rows = [answer("a", "", ""), answer("b", "x", "x"), answer("c", "", "")]
+    with pytest.raises(InputError) as caught:
+        score(rows, ["anls/mmf"])
+    assert [problem.key for problem in caught.value.problems] == ["anls/mmf@1 of a", "anls/mmf@1 of c"]
+
+
+def test_corpus_metrics_have_an_interval_and_scores_of_sentences() -> None:
+    rows = [answer(str(i), text, "the cat is on the mat") for i, text in enumerate(["the cat sat on the mat", "a dog"])]
+    summary, scores = score([*rows, answer("f", None, "no")], ["bleu", "chrf", "rouge_l"], resamples=200)
+    for name in ("bleu", "chrf"):
+        assert 0 <= summary[name]["low"] < summary[name]["value"] < summary[name]["high"] < 100
+        assert scores[name][0].numerator > scores[name][1].numerator >= scores[name][2].numerator == 0
+    assert summary["bleu"]["value"] != pytest.approx(summary["bleu"]["macro"])
+
+
+def test_missing_sacrebleu_is_told_with_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
+    machine._scorer.cache_clear()  # noqa: SLF001
+    monkeypatch.setitem(sys.modules, "sacrebleu", None)
+    with pytest.raises(MissingExtraError, match=r"pip install 'vlmrecipes\[captions\]'"):
+        score([answer("a", "b", "c")], ["bleu"])
+    machine._scorer.cache_clear()  # noqa: SLF001

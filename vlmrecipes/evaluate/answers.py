@@ -24,6 +24,7 @@ ANLS_THRESHOLD = 0.5
 
 _PUNCTUATION = ';/[]"{}()=+\\_-><@`,?!'
 _PERIOD = re.compile(r"\.(?!\d)")
+_LONE_PERIOD = re.compile(r"(?<!\d)\.(?!\d)")
 _MAX_PERIODS = 32  # the official script passes re.UNICODE, which is 32, where `re.sub` takes its count
 _THOUSANDS = re.compile(r"\d,\d")
 _ARTICLES = frozenset(("a", "an", "the"))
@@ -80,7 +81,12 @@ def vqa_evalai(prediction: str, references: Sequence[str]) -> float:
     """
     if len(references) != EVALAI_ANNOTATORS:
         raise ValueError(f"vqa/evalai is defined for {EVALAI_ANNOTATORS} references, found {len(references)}")
-    return _leave_one_out(evalai_fold(prediction), [evalai_fold(reference) for reference in references])
+    return vqa_folded(prediction, references, evalai_fold)
+
+
+def vqa_folded(prediction: str, references: Sequence[str], fold: Folding) -> float:
+    """Return VQA accuracy with both sides always folded, as ports of the script do. Raises ValueError without references."""
+    return _leave_one_out(fold(prediction), [fold(reference) for reference in references])
 
 
 def _leave_one_out(prediction: str, references: Sequence[str], *, answer_ids: bool = True) -> float:
@@ -102,20 +108,25 @@ def vqa_fold(answer: str) -> str:
     return _fold_words(_fold_punctuation(_one_line(answer)))
 
 
+def vlmevalkit_fold(answer: str) -> str:
+    """Return `answer` as VLMEvalKit's port normalises it (vqa_eval.py at e8e78f05): a period beside a digit stays."""
+    return _fold_words(_fold_punctuation(_one_line(answer), _LONE_PERIOD))
+
+
 def evalai_fold(answer: str) -> str:
     """Return `answer` as mmf's EvalAI processor normalises it: `,` `?` and possessives first, then as VQA v2."""
     tokenized = answer.lower().replace(",", "").replace("?", "").replace("'s", " 's").strip()
     return vqa_fold(tokenized)
 
 
-def _fold_punctuation(answer: str) -> str:
+def _fold_punctuation(answer: str, period: re.Pattern[str] = _PERIOD) -> str:
     """Delete or blank each mark; which of the two is decided on the answer as it came, not on what is left of it."""
     thousands = _THOUSANDS.search(answer) is not None
     folded = answer
     for mark in _PUNCTUATION:
         loose = f"{mark} " in answer or f" {mark}" in answer
         folded = folded.replace(mark, "" if loose or thousands else " ")
-    return _PERIOD.sub("", folded, count=_MAX_PERIODS)
+    return period.sub("", folded, count=_MAX_PERIODS)
 
 
 def _fold_words(answer: str) -> str:
@@ -141,6 +152,33 @@ def anls_paper(prediction: str, references: Sequence[str]) -> float:
     return _anls(prediction, references, length=lambda answer: len(_anls_fold(answer)), keeps_threshold=False)
 
 
+def anls_pix2struct(prediction: str, references: Sequence[str]) -> float:
+    """Return ANLS as google-research/pix2struct has it (metrics.py at 945f27e9): lower case only, 0.5 scores 0.
+
+    Raises ValueError for two empty texts, where its division fails.
+    """
+    return max(_defined(prediction, one, str.lower, keeps_threshold=False) for one in references)
+
+
+def anls_mmf(prediction: str, references: Sequence[str]) -> float:
+    """Return ANLS as facebookresearch/mmf has it (m4c_evaluators.py at b0ffc7fb): lower case, stripped, 0.5 stands.
+
+    Raises ValueError for two empty texts, where its division fails.
+    """
+    return max(_defined(prediction, one, _lower_strip, keeps_threshold=True) for one in references)
+
+
+def _lower_strip(answer: str) -> str:
+    return answer.lower().strip()
+
+
+def _defined(prediction: str, reference: str, fold: Folding, *, keeps_threshold: bool) -> float:
+    folded = fold(prediction), fold(reference)
+    if not any(folded):
+        raise ValueError("this ANLS is not defined for an empty prediction of an empty reference; use anls/rrc@1")
+    return _kept(1.0 - Levenshtein.distance(*folded) / max(map(len, folded)), keeps_threshold=keeps_threshold)
+
+
 def _anls(prediction: str, references: Sequence[str], *, length: Callable[[str], int], keeps_threshold: bool) -> float:
     return max(_similarity(prediction, reference, length, keeps_threshold) for reference in references)
 
@@ -149,6 +187,10 @@ def _similarity(prediction: str, reference: str, length: Callable[[str], int], k
     longer = max(length(prediction), length(reference))
     distance = Levenshtein.distance(_anls_fold(prediction), _anls_fold(reference))
     similarity = 1.0 - distance / longer if longer else 1.0
+    return _kept(similarity, keeps_threshold=keeps_threshold)
+
+
+def _kept(similarity: float, *, keeps_threshold: bool) -> float:
     kept = similarity >= ANLS_THRESHOLD if keeps_threshold else similarity > ANLS_THRESHOLD
     return similarity if kept else 0.0
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import re
+import unicodedata
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -117,3 +118,74 @@ def jiwer4_words(string: str) -> Sequence[str]:
 def jiwer4_characters(string: str) -> Sequence[str]:
     """Return the code points as jiwer 4's `cer_default` sees them: stripped, inner white space as it is."""
     return string.strip()
+
+
+# jiwer 4's ExpandCommonEnglishContractions, in its order; `'s` becomes `is` in possessives too.
+_EXPANSIONS = tuple(
+    (re.compile(contracted), expanded)
+    for contracted, expanded in (
+        ("won't", "will not"),
+        ("can't", "can not"),
+        ("let's", "let us"),
+        ("n't", " not"),
+        ("'re", " are"),
+        ("'s", " is"),
+        ("'d", " would"),
+        ("'ll", " will"),
+        ("'t", " not"),
+        ("'ve", " have"),
+        ("'m", " am"),
+    )
+)
+_NON_WORD = re.compile(r"[<\[][^>\]]*[>\]]")
+_ASCII_WHITE_SPACE = re.compile("[ \t\n\r\x0b\x0c]")
+
+
+def jiwer4_standardized(string: str) -> Sequence[str]:
+    """Return the words as jiwer 4's `wer_standardize` sees them: lower case, contractions spelt out, no `<unk>` or `[…]`."""
+    string = string.lower()
+    for contracted, expanded in _EXPANSIONS:
+        string = contracted.sub(expanded, string)
+    string = _ASCII_WHITE_SPACE.sub(" ", _NON_WORD.sub("", string))
+    return [word for word in string.strip().split(" ") if word]
+
+
+def jiwer4_plain(string: str) -> str:
+    """Return `string` after jiwer's ToLowerCase, RemovePunctuation, RemoveWhiteSpace, RemoveMultipleSpaces and Strip."""
+    return _TWO_OR_MORE.sub(" ", _ASCII_WHITE_SPACE.sub(" ", text.nopunct(string.lower()))).strip()
+
+
+def jiwer4_plain_words(string: str) -> Sequence[str]:
+    """Return the words of `jiwer4_plain`."""
+    return [word for word in jiwer4_plain(string).split(" ") if word]
+
+
+def graphemes(string: str) -> Sequence[str]:
+    """Return what a reader calls characters: extended grapheme clusters (UAX #29)."""
+    import regex
+
+    clusters: list[str] = regex.findall(r"\X", string)
+    return clusters
+
+
+def uax29_words(string: str) -> Sequence[str]:
+    """Return the words of `string` by UAX #29 without those of punctuation, symbols and blanks only, as dinglehopper does."""
+    import regex
+
+    pieces = regex.split(r"(?V1w)\b", string)
+    return [piece for piece in pieces if piece and not regex.fullmatch(r"[\p{P}\p{S}\p{Z}\p{C}]+", piece)]
+
+
+def grapheme_units(string: str) -> Sequence[str]:
+    """Return the grapheme clusters of `string` after NFC and `ws`: how an accent is encoded does not count."""
+    return graphemes(text.nfc_ws(string))
+
+
+def dinglehopper_characters(string: str) -> Sequence[str]:
+    """Return the grapheme clusters of `string` after NFC, white space as it is, as dinglehopper 0.11 does."""
+    return graphemes(unicodedata.normalize("NFC", string))
+
+
+def dinglehopper_words(string: str) -> Sequence[str]:
+    """Return the words of `string` by UAX #29 after NFC, as dinglehopper 0.11 does."""
+    return uax29_words(unicodedata.normalize("NFC", string))

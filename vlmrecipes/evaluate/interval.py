@@ -17,7 +17,7 @@ import numpy as np
 from vlmrecipes.evaluate.resample import Draws, Floats, bootstrap_totals, cluster_sums
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
 LEVEL = 0.95
 _TAIL = (1.0 - LEVEL) / 2.0
@@ -69,6 +69,25 @@ def interval(
     if found is None:
         return NONE
     return Interval(*found, "bootstrap" if _differ(sums) else "degenerate")
+
+
+def interval_of(
+    value: Callable[[Sequence[float]], float],
+    clusters: Sequence[str],
+    columns: Sequence[Sequence[float]],
+    *,
+    draws: Draws,
+) -> Interval:
+    """Return the 95 % interval of `value`, a function of the sums of `columns`, which hold one entry a sample each.
+
+    The columns are an even number.
+    """
+    sums = cluster_sums(clusters, *columns)
+    if len(sums) < 2:  # noqa: PLR2004 - one cluster cannot show how clusters vary
+        return NONE
+    totals = bootstrap_totals(sums, draws)
+    found = percentiles(np.array([value(row) for row in totals.tolist()]), value(sums.sum(axis=0).tolist()))
+    return NONE if found is None else Interval(*found, "bootstrap")
 
 
 def percentiles(resampled: Floats, value: float) -> tuple[float, float] | None:

@@ -8,13 +8,13 @@ from statistics import fmean, median
 from typing import TYPE_CHECKING, Any
 
 from vlmrecipes.errors import InputError, Problem
-from vlmrecipes.evaluate.interval import interval
+from vlmrecipes.evaluate.interval import interval, interval_of
 from vlmrecipes.evaluate.metrics import Metric, Score, resolve
 from vlmrecipes.evaluate.resample import Draws
 from vlmrecipes.evaluate.text import ws
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
 NO_LABEL = "(none)"
 """The group of rows that lack a `by` column which other rows have."""
@@ -45,16 +45,16 @@ def score(
 ) -> tuple[dict[str, dict[str, Any]], dict[str, list[Score]]]:
     """Return the summary of each metric, and each row's `Score`; both keyed by the names in `metrics` as given.
 
-    A summary is plain JSON: `spec, value, low, high, n, numerator, denominator, macro, median, failed, empty, method,
-    resamples, seed, better, by`, and for error rates `hits, substitutions, deletions, insertions`. `value` is the ratio
-    of the sums (micro), `macro` and `median` are over the samples' own values; a number that is not defined is None.
+    A summary is plain JSON: `spec, signature, value, low, high, n, numerator, denominator, macro, median, failed, empty,
+    method, resamples, seed, better, by`, and for error rates `hits, substitutions, deletions, insertions`. `value` is the
+    ratio of the sums (micro), `macro` and `median` are over the samples' own values; a number that is not defined is None.
     `failed` counts rows without a prediction, `empty` those whose prediction is blank.
 
     Raises InputError with everything that speaks against it: unknown metrics, rows without references, columns that no
-    row has, and metrics that mean nothing on these references.
+    row has, and metrics that mean nothing on these references. Raises MissingExtraError for BLEU and chrF without sacreBLEU.
     """
     chosen = _accepted(answers, metrics, by)
-    rows = {name: [score_one(metric, answer) for answer in answers] for name, metric in chosen.items()}
+    rows = {name: score_all(metric, answers) for name, metric in chosen.items()}
     draws = Draws(seed, resamples)
     summaries = {
         name: _summary(metric, list(zip(answers, rows[name], strict=True)), by, draws)
@@ -63,10 +63,25 @@ def score(
     return summaries, rows
 
 
+def score_all(metric: Metric, answers: Sequence[Answer]) -> list[Score]:
+    """Return what each row adds. Raises InputError with every row on which the definition has no value."""
+    if metric.corpus is not None:
+        return metric.corpus([answer.prediction or "" for answer in answers], [answer.references for answer in answers])
+    scores, problems = [], []
+    for answer in answers:
+        try:
+            scores.append(score_one(metric, answer))
+        except ValueError as error:
+            problems.append(Problem("", f"{metric.spec} of {answer.id}", str(error)))
+    if problems:
+        raise InputError(problems)
+    return scores
+
+
 def score_one(metric: Metric, answer: Answer) -> Score:
     """Return what one row adds. A failed one gets no credit, not even where the empty answer would be right."""
-    if answer.prediction is None and metric.bounded:
-        return Score(0.0, 1.0)
+    if answer.prediction is None and metric.failed is not None:
+        return metric.failed
     return metric.score(answer.prediction or "", answer.references)
 
 
@@ -114,6 +129,7 @@ def _summary(metric: Metric, rows: Sequence[Scored], by: Sequence[str], draws: D
     rates = [metric.rate(one) for one in scores]
     return {
         "spec": metric.spec,
+        "signature": metric.signature,
         **_estimate(metric, rows, draws),
         "numerator": math.fsum(one.numerator for one in scores),
         "denominator": math.fsum(one.denominator for one in scores),
@@ -133,9 +149,26 @@ def _estimate(metric: Metric, rows: Sequence[Scored], draws: Draws) -> dict[str,
     """Return `value, low, high, n, method` of some rows."""
     numerators, denominators = [one.numerator for _, one in rows], [one.denominator for _, one in rows]
     clusters = [answer.cluster for answer, _ in rows]
+    if metric.whole is not None and rows:
+        return _whole_estimate(metric.whole, rows, clusters, draws)
     value = metric.value(math.fsum(numerators), math.fsum(denominators)) if rows else None
     found = interval(clusters, numerators, denominators, bounded=metric.bounded, draws=draws)
     return {"value": value, "low": found.low, "high": found.high, "n": len(rows), "method": found.method}
+
+
+def _whole_estimate(
+    whole: Callable[[Mapping[str, int]], float], rows: Sequence[Scored], clusters: Sequence[str], draws: Draws
+) -> dict[str, Any]:
+    """Return the same for a value that is another function of summed counts."""
+    keys = sorted(rows[0][1].detail)
+    columns = [[float(one.detail[key]) for _, one in rows] for key in keys]
+
+    def value(totals: Sequence[float]) -> float:
+        return whole({key: round(total) for key, total in zip(keys, totals, strict=True)})
+
+    found = interval_of(value, clusters, columns, draws=draws)
+    estimate = value([math.fsum(column) for column in columns])
+    return {"value": estimate, "low": found.low, "high": found.high, "n": len(rows), "method": found.method}
 
 
 def _groups(metric: Metric, rows: Sequence[Scored], column: str, draws: Draws) -> dict[str, dict[str, Any]]:

@@ -23,6 +23,9 @@ _UNSPACED = re.compile(
     "\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff]"  # Han
 )
 
+_LINE_MARKS = re.compile(r"[\t\n]|[\\/][tn]")
+_NOT_ALNUM = re.compile("[^\\w\u4e00-\u9fff]")
+
 Folding = Callable[[str], str]
 
 
@@ -55,8 +58,21 @@ def nfkc_casefold_nopunct_ws(text: str) -> str:
 
 
 def _nfkc_casefold_nopunct_ws(text: str) -> str:
-    folded = unicodedata.normalize("NFKC", text).casefold()
-    return ws("".join(c for c in folded if not unicodedata.category(c).startswith("P")))
+    return ws(nopunct(unicodedata.normalize("NFKC", text).casefold()))
+
+
+def nopunct(text: str) -> str:
+    """Return `text` without the characters of the Unicode categories P*."""
+    return "".join(c for c in text if not unicodedata.category(c).startswith("P"))
+
+
+def alnum(text: str) -> str:
+    r"""Return `text` with word characters and Han only, case kept (OmniDocBench's `clean_string`, VLMEvalKit e8e78f05).
+
+    Tabs and newlines go first, also written as the two characters `\\t`, `\\n`, `/t` or `/n`: `and/then` is `andhen`.
+    Accents that are characters of their own are lost.
+    """
+    return _NOT_ALNUM.sub("", _LINE_MARKS.sub("", text))
 
 
 def ws_casefold(text: str) -> str:

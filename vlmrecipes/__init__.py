@@ -40,6 +40,7 @@ _HOMES = {
     "run_recipe": "vlmrecipes.run",
     "score": "vlmrecipes.evaluate.score",
     "statistics": "vlmrecipes.data.statistics",
+    "write_page": "vlmrecipes.data.gallery",
     "verify_run": "vlmrecipes.verify",
 }
 __all__ = sorted([*_HOMES, "__version__"])  # noqa: PLE0605 - sorted() of texts

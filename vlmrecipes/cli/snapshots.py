@@ -28,15 +28,23 @@ def list_all(store: StoreUri = STORE, as_json: Json = False) -> None:
 
 
 @snapshots.command()
-def show(name: Name, store: StoreUri = STORE, as_json: Json = False) -> None:
-    """Show a snapshot: counts, statistics, drops with reasons."""
+def show(
+    name: Name,
+    html: Annotated[Path | None, typer.Option(metavar="FILE", help="Write one HTML page that opens offline.")] = None,
+    store: StoreUri = STORE,
+    as_json: Json = False,
+) -> None:
+    """Show a snapshot: counts, statistics, drops with reasons; with --html also pictures."""
     from vlmrecipes.cli.snapshot_lines import show_lines
+    from vlmrecipes.data.gallery import write_page
     from vlmrecipes.data.snapshot import open_snapshot
     from vlmrecipes.data.statistics import describe
 
     with outcome(as_json=as_json) as done:
-        view = describe(open_snapshot(store, name))
-        done(view, show_lines(view))
+        snapshot = open_snapshot(store, name)
+        page = write_page(snapshot, html) if html else None
+        view = describe(snapshot) | (page or {})
+        done(view, [f"page: {html}"] if html else show_lines(view))
 
 
 @snapshots.command()

@@ -134,3 +134,60 @@ def _thinned(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]
 
 def _mean(values: Sequence[float]) -> float:
     return sum(values) / len(values)
+
+
+@dataclass(frozen=True, slots=True)
+class Bar:
+    """A bar of a histogram: a rectangle, and what it stands for."""
+
+    x: float
+    y: float
+    width: float
+    height: float
+    label: str
+
+
+@dataclass(frozen=True, slots=True)
+class Bars:
+    """A histogram."""
+
+    width: int
+    height: int
+    floor: int
+    """Where the bars stand."""
+    bars: tuple[Bar, ...]
+    ticks: tuple[Tick, ...]
+    most: Tick
+    """The highest bar's top, and its count."""
+
+
+BARS_WIDTH, BARS_HEIGHT, BARS_FLOOR, BARS_TOP, BARS_SIDE = 320, 130, 108, 16, 14
+BAR_MOST = 32
+"""Widest bar."""
+
+
+def histogram(edges: Sequence[float], counts: Sequence[int]) -> Bars:
+    """Return the histogram of `counts` (n) between `edges` (n + 1); one value alone is one bar in the middle."""
+    low, high = edges[0], edges[-1]
+    same = low == high
+    places = (low - 0.5, high + 0.5) if same else (low, high)
+    x = _scale(*places, BARS_SIDE, BARS_WIDTH - BARS_SIDE)
+    tall = _scale(0, max(counts), 0, BARS_FLOOR - BARS_TOP)
+    bars = tuple(
+        _bar(x(start), x(end), tall(count), f"{_short(start)} to {_short(end)}: {count:,}")
+        for (start, end), count in zip([places] if same else pairwise(edges), counts, strict=True)
+        if count
+    )
+    marks = [low] if same else [mark for mark in ticks(low, high, 4) if low <= mark <= high]
+    most = Tick(BARS_TOP, number(max(counts), 0))
+    labelled = (Tick(x(low), _short(low)),) if same else _labelled(marks, x)
+    return Bars(BARS_WIDTH, BARS_HEIGHT, BARS_FLOOR, bars, labelled, most)
+
+
+def _bar(start: float, end: float, tall: float, label: str) -> Bar:
+    width = min(BAR_MOST, max(1.0, end - start - 1))
+    return Bar(round((start + end - width) / 2, 1), round(BARS_FLOOR - tall, 1), round(width, 1), tall, label)
+
+
+def _short(value: float) -> str:
+    return f"{value:,.4g}" if isinstance(value, float) and value < 1000 else f"{value:,.0f}"  # noqa: PLR2004

@@ -40,6 +40,8 @@ _HOMES = {
     "run_recipe": "vlmrecipes.run",
     "score": "vlmrecipes.evaluate.score",
     "statistics": "vlmrecipes.data.statistics",
+    "set_label": "vlmrecipes.data.labels",
+    "verify": "vlmrecipes.data.verify",
     "write_page": "vlmrecipes.data.gallery",
     "verify_run": "vlmrecipes.verify",
 }

@@ -18,7 +18,7 @@ def list_lines(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     if not rows:
         return ["no snapshots yet"]
     keys = ("snapshot", "fingerprint", "samples", "created")
-    return table(keys, [[row[key] for key in keys] for row in rows])
+    return table((*keys, "labels"), [[*(row[key] for key in keys), ", ".join(row["labels"])] for row in rows])
 
 
 def show_lines(view: Mapping[str, Any]) -> list[str]:

@@ -12,18 +12,23 @@ from vlmrecipes.cli.output import outcome
 
 snapshots = typer.Typer(help="Look at frozen versions of a dataset.", no_args_is_help=True)
 
-Name = Annotated[str, typer.Argument(metavar="NAME@N", help="A snapshot; without @N the newest.")]
+Name = Annotated[
+    str, typer.Argument(metavar="NAME@N", help="A snapshot, also by label, NAME@LABEL; without @ the newest.")
+]
 
 
 @snapshots.command("list")
 def list_all(store: StoreUri = STORE, as_json: Json = False) -> None:
     """List the snapshots of the store."""
     from vlmrecipes.cli.snapshot_lines import list_lines
+    from vlmrecipes.data.labels import labels
     from vlmrecipes.data.snapshot import list_snapshots
 
     with outcome(as_json=as_json) as done:
         keys = ("snapshot", "fingerprint", "samples", "created")
-        rows = [{key: manifest[key] for key in keys} for manifest in list_snapshots(store)]
+        manifests = list_snapshots(store)
+        named = labels(store) if manifests else {}
+        rows = [{key: m[key] for key in keys} | {"labels": named.get(m["snapshot"], [])} for m in manifests]
         done({"snapshots": rows}, list_lines(rows))
 
 
@@ -82,3 +87,46 @@ def export(
         wanted = list(dict.fromkeys(word.strip() for word in formats.split(",") if word.strip()))
         view = work(open_snapshot(store, name), output, wanted)
         done(view, [f"{view['snapshot']} → {view['path']}: {view['files']} files, {view['bytes']} bytes"])
+
+
+@snapshots.command()
+def verify(name: Name, store: StoreUri = STORE, as_json: Json = False) -> None:
+    """Hash every sample and every image byte again, and tell what is not as it was frozen."""
+    from vlmrecipes.data.snapshot import open_snapshot
+    from vlmrecipes.data.verify import verify as work
+
+    with outcome(as_json=as_json) as done:
+        view = work(open_snapshot(store, name))
+        counts = f"{view['samples']} samples, {view['images']} images, {view['bytes']} bytes"
+        done(
+            view,
+            [
+                *view["problems"],
+                f"{view['snapshot']} {'is as it was frozen' if view['ok'] else 'IS DAMAGED'}: {counts}",
+            ],
+        )
+        if not view["ok"]:
+            raise typer.Exit(1)
+
+
+@snapshots.command()
+def tag(
+    name: Name,
+    label: Annotated[str, typer.Argument(metavar="LABEL", help="Then usable as NAME@LABEL.")],
+    force: Annotated[bool, typer.Option("--force", help="Move a label that is in use.")] = False,
+    remove: Annotated[bool, typer.Option("--remove", help="Take the label away.")] = False,
+    store: StoreUri = STORE,
+    as_json: Json = False,
+) -> None:
+    """Give a snapshot a label; a labelled snapshot is never pruned."""
+    from vlmrecipes.data.labels import labels, remove_label, set_label
+    from vlmrecipes.data.snapshot import open_snapshot
+
+    with outcome(as_json=as_json) as done:
+        found = open_snapshot(store, name)
+        if remove:
+            remove_label(store, found.manifest["name"], label)
+        else:
+            set_label(store, found.manifest["name"], found.manifest["number"], label, force=force)
+        view = {"snapshot": found.name, "fingerprint": found.fingerprint, "labels": labels(store).get(found.name, [])}
+        done(view, [f"{found.name}: {', '.join(view['labels']) or 'no label'}"])

@@ -17,6 +17,7 @@ from vlmrecipes.data.place import is_remote, local
 from vlmrecipes.data.sample import primary_key
 from vlmrecipes.data.store import Store, add_absent
 from vlmrecipes.errors import StoreError
+from vlmrecipes.fingerprint import fingerprint
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -50,8 +51,16 @@ def read_manifest(uri: str, name: str, number: int) -> dict[str, Any]:
 
 def create_manifest(uri: str, manifest: dict[str, Any]) -> bool:
     """Write the manifest under its `name` and `number`, unless another is there; tell whether it was written."""
-    text = json.dumps(manifest, indent=2, ensure_ascii=False, sort_keys=True)
-    return _shelf(uri).create(manifest["name"], manifest["number"], text)
+    return _shelf(uri).create(manifest["name"], manifest["number"], _sealed(manifest))
+
+
+def seal(manifest: dict[str, Any]) -> str:
+    """Return the fingerprint of all that a manifest says but its own `seal`."""
+    return fingerprint({key: value for key, value in manifest.items() if key != "seal"})
+
+
+def _sealed(manifest: dict[str, Any]) -> str:
+    return json.dumps(manifest | {"seal": seal(manifest)}, indent=2, ensure_ascii=False, sort_keys=True)
 
 
 def remove_manifest(uri: str, name: str, number: int) -> None:

@@ -7,6 +7,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from vlmrecipes.data.declaration import NAME
+from vlmrecipes.data.labels import LABEL, find_label
 from vlmrecipes.data.manifests import all_manifests, numbers, read_manifest
 from vlmrecipes.data.sample import Sample, Split, from_table
 from vlmrecipes.data.store import IMAGES, Store, columns
@@ -120,9 +121,10 @@ def list_snapshots(uri: str) -> list[dict[str, Any]]:
 
 
 def open_snapshot(uri: str, name: str) -> Snapshot:
-    """Return snapshot `name` (the newest) or `name@N`. Raises InputError that lists what there is."""
-    dataset, _, number = name.partition("@")
+    """Return snapshot `name` (the newest), `name@N` or `name@LABEL`. Raises InputError that lists what there is."""
+    dataset, _, word = name.partition("@")
     there = numbers(uri, dataset) if NAME.fullmatch(dataset) else []
+    number = str(find_label(uri, dataset, word)) if there and LABEL.fullmatch(word) else word
     wanted = there[-1:] if not number else [n for n in there if str(n) == number]
     if not wanted:
         known = ", ".join(manifest["snapshot"] for manifest in list_snapshots(uri)) or "none yet"

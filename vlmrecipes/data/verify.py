@@ -1,0 +1,155 @@
+"""Is a snapshot still what was frozen? Every sample and every image byte is read and hashed again."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any
+
+from vlmrecipes.data import split
+from vlmrecipes.data.manifests import seal
+from vlmrecipes.data.sample import Sample, from_table
+from vlmrecipes.data.snapshot import Snapshot, samples_fingerprint
+from vlmrecipes.data.store import columns
+from vlmrecipes.errors import StoreError
+from vlmrecipes.progress import Advance, track
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+ROWS_AT_ONCE = 256
+"""Images read and hashed at once; two such batches are in memory."""
+_BROKEN = (OSError, RuntimeError, ValueError, KeyError, TypeError, StoreError)
+"""What reading a damaged table may raise."""
+
+
+def verify(snapshot: Snapshot) -> dict[str, Any]:
+    """Return `{"ok", "problems", "samples", "images", "bytes"}`; `problems` are sentences, empty when all is well.
+
+    Checked are the manifest's seal, that the tables and tags it names are there, the digest of every sample and the
+    fingerprint over them, every count, that no image stands on both sides, and the SHA-256 of every image's bytes.
+    """
+    problems = [*_manifest(snapshot), *_tables(snapshot)]
+    samples: list[Sample] = []
+    hashed = {"images": 0, "bytes": 0}
+    try:
+        table = snapshot.table("samples").search().to_arrow()
+        samples = from_table(table)
+        problems += [*_samples(snapshot, samples, table), *_counts(snapshot, samples)]
+    except _BROKEN as error:
+        problems.append(f"samples: cannot be read: {error}")
+    try:
+        problems += _images(snapshot, samples, hashed)
+    except _BROKEN as error:
+        problems.append(f"images: cannot be read: {error}")
+    return {"snapshot": snapshot.name, "ok": not problems, "problems": problems, "samples": len(samples), **hashed}
+
+
+def _manifest(snapshot: Snapshot) -> Iterator[str]:
+    manifest = snapshot.manifest
+    if manifest.get("seal") != seal(manifest):
+        yield "manifest: was changed after it was written: its seal does not match"
+    if manifest["snapshot"] != f"{manifest['name']}@{manifest['number']}":
+        yield f"manifest: calls itself {manifest['snapshot']}, of {manifest['name']} number {manifest['number']}"
+
+
+def _tables(snapshot: Snapshot) -> Iterator[str]:
+    for role, at in snapshot.manifest["tables"].items():
+        try:
+            tags = snapshot.table(role).tags.list()
+        except _BROKEN as error:
+            yield f"{role}: {error}"
+            continue
+        version = tags.get(at["tag"], {}).get("version")
+        if version != at["version"]:
+            yield f"{role}: tag {at['tag']} names version {version}, the manifest {at['version']}"
+
+
+def _samples(snapshot: Snapshot, samples: Sequence[Sample], table: pa.Table) -> Iterator[str]:
+    digests = [sample.digest() for sample in samples]
+    stored = table["digest"].to_pylist()
+    for sample, digest, kept in zip(samples, digests, stored, strict=True):
+        if digest != kept:
+            yield f"sample {sample.id}: does not match its digest"
+    found = samples_fingerprint([(sample.id, digest) for sample, digest in zip(samples, digests, strict=True)])
+    if found != snapshot.fingerprint:
+        yield f"samples: fingerprint {found}, the manifest says {snapshot.fingerprint}"
+
+
+def _counts(snapshot: Snapshot, samples: Sequence[Sample]) -> Iterator[str]:
+    """Compare what the manifest counts with what is there."""
+    manifest = snapshot.manifest
+    reasons = Counter(snapshot.columns("drops", ("reason",))["reason"].to_pylist())
+    sides = Counter(sample.split for sample in samples)
+    found = {
+        "samples": len(samples),
+        "rows": {"read": len(samples) + reasons.total(), "samples": len(samples), "dropped": reasons.total()},
+        "drops": dict(sorted(reasons.items())),
+        "images": len({key for sample in samples for key in sample.images}),
+        "splits": {side: sides[side] for side in ("train", "eval")},
+    }
+    for name, value in found.items():
+        if manifest[name] != value:
+            yield f"{name}: {value} found, the manifest says {manifest[name]}"
+    leaks = len(_leaks(snapshot, samples))
+    if leaks != manifest["leaks"]["images"]:
+        yield f"leaks: {leaks} images stand on both sides, the manifest says {manifest['leaks']['images']}"
+
+
+def _leaks(snapshot: Snapshot, samples: Sequence[Sample]) -> set[str]:
+    pixels = snapshot.pixels()
+    found = [[pixels.get(key, key) for key in sample.images] for sample in samples]
+    return split.shared_images([sample.split for sample in samples], found)
+
+
+def _images(snapshot: Snapshot, samples: Iterable[Sample], hashed: dict[str, int]) -> list[str]:
+    """Hash every image that a sample names, in the order they lie in the table; count into `hashed`."""
+    wanted = {key for sample in samples for key in sample.images}
+    problems: list[str] = []
+    with track(f"verify {snapshot.name}", len(wanted)) as advance, ThreadPoolExecutor(os.cpu_count()) as pool:
+        found = _hashes(snapshot, wanted, pool, hashed, advance)
+        there: Mapping[str, str] = dict(found)
+    for key in sorted(wanted):
+        if key not in there:
+            problems.append(f"image {key}: is not in the store")
+        elif there[key] != key:
+            problems.append(f"image {key}: its bytes have the SHA-256 {there[key]}")
+    hashed["images"] = len(there)
+    return problems
+
+
+def _hashes(
+    snapshot: Snapshot, wanted: set[str], pool: ThreadPoolExecutor, hashed: dict[str, int], advance: Advance
+) -> Iterator[tuple[str, str]]:
+    """Yield (key, SHA-256 of the bytes) of every image; a batch is read while the one before it is hashed."""
+    running: list[tuple[list[str], Iterator[str]]] = []
+    for batch in _batches(snapshot, wanted):
+        keys, data = batch["key"].to_pylist(), batch["data"]
+        running.append((keys, pool.map(_sha256, (value.as_buffer() for value in data))))
+        hashed["bytes"] += sum(value.as_buffer().size for value in data)
+        if len(running) > 1:
+            yield from zip(*_next(running, advance), strict=True)
+    while running:
+        yield from zip(*_next(running, advance), strict=True)
+
+
+def _batches(snapshot: Snapshot, wanted: set[str]) -> Iterator[pa.Table]:
+    """Yield keys and bytes of the wanted images, in the order they lie in the table."""
+    table = snapshot.table("images")
+    rows = [row for row, key in enumerate(columns(table, ("key",))["key"].to_pylist()) if key in wanted]
+    for start in range(0, len(rows), ROWS_AT_ONCE):
+        yield table.take_offsets(rows[start : start + ROWS_AT_ONCE]).select(["key", "data"]).to_arrow()
+
+
+def _next(running: list[tuple[list[str], Iterator[str]]], advance: Advance) -> tuple[list[str], list[str]]:
+    keys, hashes = running.pop(0)
+    advance(len(keys))
+    return keys, list(hashes)
+
+
+def _sha256(data: Any) -> str:
+    # The interpreter's lock is free while more than 2 kB are hashed: threads are enough.
+    return hashlib.sha256(data).hexdigest()

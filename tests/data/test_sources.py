@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
+import tomllib
+import typing
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +14,13 @@ import pyarrow.parquet as pq
 import pytest
 from reading import declared, good, problems, rows
 
+from vlmrecipes.data.declaration import Declaration
 from vlmrecipes.data.sample import Drop
+from vlmrecipes.data.source_tables import Source
 from vlmrecipes.data.sources import open_sources
 from vlmrecipes.data.sources.candidate import Candidate
 from vlmrecipes.errors import InputError
+from vlmrecipes.tables import parse
 
 PLAIN = 'image = "{image}"\nprompt = "Read."\nanswer = "{text}"\n'
 
@@ -292,3 +298,25 @@ def test_a_file_that_breaks_off_is_told_and_no_row_goes_missing(tmp_path: Path) 
     (tmp_path / "a.parquet").write_bytes(data)
     with pytest.raises(InputError, match=r"source\[0\]\.path: cannot be read"):
         rows(tmp_path, 'type = "parquet"\npath = "a.parquet"\n' + PLAIN)
+
+
+README = Path(__file__).parents[2] / "README.md"
+
+
+def test_the_readme_has_an_example_of_every_type_that_passes_check() -> None:
+    blocks = re.findall(r"```toml\n(.*?)```", README.read_text("utf-8"), re.DOTALL)
+    [example] = [block for block in blocks if 'type = "webdataset"' in block]
+    declaration = parse(Declaration, {"name": "set", **tomllib.loads(example)}, "README.md")
+    union = typing.get_args(typing.get_args(Source)[0])
+    types = {typing.get_args(table.model_fields["type"].annotation)[0] for table in union}
+    said = {source.type for source in declaration.source}
+    assert types - said == {"csv", "parquet", "page"}  # of the same form as another, which the example says
+
+
+def test_the_schema_has_every_type() -> None:
+    schema = Declaration.model_json_schema()
+    mapping = schema["properties"]["source"]["items"]["discriminator"]["mapping"]
+    assert set(mapping) == set("jsonl csv parquet folder hub webdataset alto page synthetic".split())  # noqa: SIM905
+    for reference in mapping.values():
+        table = schema["$defs"][reference.rpartition("/")[2]]
+        assert all(field.get("description") for name, field in table["properties"].items() if name != "type")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, ValidationInfo, field_validator, model_validator
+from pydantic import Field, ValidationInfo, field_validator
 
 from vlmrecipes.data.sample import Split
 from vlmrecipes.tables import Strings, Table
@@ -32,7 +32,7 @@ class Rows(Table):
     """The user's turn. Images come before it."""
     messages: str = ""
     """Column with a whole chat, `[{"role", "content"}, …]`, instead of `prompt` and `answer`; ends with the answer."""
-    answer: str | Strings = ""
+    answer: Annotated[str | Strings, Field(validate_default=True)] = ""
     """The answer as a template; a template that is one list column (`{answers}`) gives several references."""
     group: str = ""
     """Template; rows with the same text stay on one side of the split. Default: the row's images."""
@@ -43,13 +43,17 @@ class Rows(Table):
     limit: int | None = Field(default=None, ge=1)
     """Take only the first so many rows (after `explode`)."""
 
-    @model_validator(mode="after")
-    def _chat_or_prompt(self) -> Rows:
-        if self.messages and (self.prompt or self.answer):
+    @field_validator("answer")
+    @classmethod
+    def _chat_or_prompt(cls, answer: str | Strings, info: ValidationInfo) -> str | Strings:
+        if not {"prompt", "messages"} <= info.data.keys():
+            return answer  # what is wrong with those is told already
+        prompt, messages = info.data["prompt"], info.data["messages"]
+        if messages and (prompt or answer):
             raise ValueError("give either `messages` or `prompt` and `answer`, not both")
-        if not self.messages and not (self.prompt and self.answer):
+        if not messages and not (prompt and answer):
             raise ValueError("give `prompt` and `answer`, or `messages`")
-        return self
+        return answer
 
 
 class FileRows(Rows):
@@ -107,7 +111,9 @@ class HubSource(Rows):
     @field_validator("revision")
     @classmethod
     def _pinned(cls, revision: str, info: ValidationInfo) -> str:
-        repo, path = info.data.get("repo", ""), info.data.get("path", "")
+        if not {"repo", "path"} <= info.data.keys():
+            return revision  # what is wrong with those is told already
+        repo, path = info.data["repo"], info.data["path"]
         if bool(repo) == bool(path):
             raise ValueError("give either `path` (a local folder) or `repo` (a set on the hub) with its `revision`")
         if repo and not COMMIT.fullmatch(revision):
@@ -150,9 +156,11 @@ class SyntheticSource(Rows):
 
     type: Literal["synthetic"]
     generator: Literal["lines", "shapes", "digit-strings", "easy-vqa"]
+    """What makes the rows."""
     count: int = Field(default=1000, ge=1)
     """How many rows to make. `easy-vqa`: how many images."""
     seed: int = Field(default=0, ge=0)
+    """Another seed gives other rows."""
     part: Split = "train"
     """Which side of the generator's own material to use (`digit-strings`: which glyphs; `easy-vqa`: which images)."""
     options: dict[str, Any] = Field(default_factory=dict)

@@ -23,6 +23,7 @@ _HOMES = {
     "Recipe": "vlmrecipes.recipe",
     "Sample": "vlmrecipes.data.sample",
     "Snapshot": "vlmrecipes.data.snapshot",
+    "compare_runs": "vlmrecipes.compare.work",
     "describe": "vlmrecipes.data.statistics",
     "difference": "vlmrecipes.data.difference",
     "evaluate_model": "vlmrecipes.run",

@@ -10,7 +10,7 @@ import typer
 
 from vlmrecipes.cli.options import STORE, Json, Recipe, Settings, StoreUri, Swap, Trust
 from vlmrecipes.cli.output import outcome
-from vlmrecipes.cli.runs import report, runs
+from vlmrecipes.cli.runs import compare, report, runs
 from vlmrecipes.cli.snapshots import snapshots
 from vlmrecipes.errors import InputError
 
@@ -196,6 +196,7 @@ def evaluate(
         done(view, run_lines(view))
 
 
+app.command()(compare)
 app.command()(report)
 
 

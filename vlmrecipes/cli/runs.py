@@ -103,3 +103,26 @@ def report(
     with outcome(as_json=as_json) as done:
         view = work(names or (), output, store=store, last=last)
         done(view, report_lines(view))
+
+
+def compare(
+    names: Annotated[
+        list[str], typer.Argument(metavar="RUN_A RUN_B [RUN…]", help="Runs; RUN:base for its untuned model.")
+    ],
+    metrics: Annotated[
+        list[str] | None, typer.Option("--metrics", metavar="NAME", help="A metric; several times for several.")
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", metavar="FILE.html", help="Also write a page.")
+    ] = None,
+    store: StoreUri = STORE,
+    as_json: Json = False,
+) -> None:
+    """Compare runs sample by sample: difference, interval, p-value, what got better and worse; several as a leaderboard."""
+    from vlmrecipes.cli.comparing import compare_lines
+    from vlmrecipes.compare.work import compare_runs
+
+    with outcome(as_json=as_json) as done:
+        wanted = [name for one in metrics or () for name in one.split(",")]
+        view = compare_runs(names, store=store, metrics=wanted, output=output)
+        done(view, compare_lines(view))

@@ -47,6 +47,8 @@ class Spans:
     """Where the axis lies."""
     spans: tuple[Span, ...]
     ticks: tuple[Tick, ...]
+    zero: float
+    """Where zero lies on the horizontal axis."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,15 +69,15 @@ class Curve:
 
 
 def spans(rows: Sequence[tuple[str, float, float, float]]) -> Spans:
-    """Return the plot of `(label, low, value, high)` rows on one axis that starts at zero."""
-    marks = ticks(min(0.0, *(row[1] for row in rows)), max(row[3] for row in rows))
+    """Return the plot of `(label, low, value, high)` rows on one axis that zero lies on."""
+    marks = ticks(min(0.0, *(row[1] for row in rows)), max(0.0, *(row[3] for row in rows)))
     scale = _scale(marks[0], marks[-1], SPAN_LEFT, SPAN_WIDTH - SPAN_RIGHT)
     drawn = tuple(
         Span(label, ROW * (index + 0.5), scale(low), scale(value), scale(high))
         for index, (label, low, value, high) in enumerate(rows)
     )
     axis = ROW * len(rows) + 2
-    return Spans(SPAN_WIDTH, axis + 20, axis, drawn, _labelled(marks, scale))
+    return Spans(SPAN_WIDTH, axis + 20, axis, drawn, _labelled(marks, scale), scale(0.0))
 
 
 def curve(points: Sequence[tuple[float, float]]) -> Curve | None:

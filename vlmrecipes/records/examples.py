@@ -79,7 +79,7 @@ def groups(table: pa.Table, metric: str, better: str, most: int) -> list[Group]:
         left = sorted((row for row in ranked if row.id not in seen and wanted(row)), key=order)[:limit]
         seen.update(row.id for row in left)
         if left:
-            found.append(Group(title, note, tuple(_example(table, row, metric) for row in left)))
+            found.append(Group(title, note, tuple(example(_rows(table, row), metric) for row in left)))
     return found
 
 
@@ -138,9 +138,14 @@ def _error(top: float | None, bottom: float | None, *, higher: bool) -> float:
     return 1.0 - rate if higher else rate
 
 
-def _example(table: pa.Table, row: _Row, metric: str) -> Example:
-    shown = table.slice(row.row, 1).to_pylist()[0]
-    before = None if row.base_row is None else table.slice(row.base_row, 1).to_pylist()[0]
+def _rows(table: pa.Table, row: _Row) -> list[dict[str, Any]]:
+    places = [place for place in (row.base_row, row.row) if place is not None]
+    return [table.slice(place, 1).to_pylist()[0] for place in places]
+
+
+def example(rows: Sequence[Mapping[str, Any]], metric: str) -> Example:
+    """Return what models said about one sample: `rows` of predictions.parquet, the model that is shown last."""
+    shown = rows[-1]
     references = shown["references"] or []
     reference = difference.closest(shown["prediction"] or "", references)
     pieces = difference.marked(reference, shown["prediction"] or "")[0]
@@ -150,7 +155,7 @@ def _example(table: pa.Table, row: _Row, metric: str) -> Example:
         prompt=_clipped(shown["prompt"] or ""),
         reference=pieces if shown["prediction"] is not None else difference.plain(reference),
         others=_others(references, reference),
-        answers=tuple(_answer(said, reference, metric) for said in (before, shown) if said),
+        answers=tuple(_answer(said, reference, metric) for said in rows),
         images=images[:MOST_PICTURES],
         more_images=max(0, len(images) - MOST_PICTURES),
         facts=tuple(_facts(shown)),

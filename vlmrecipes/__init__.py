@@ -32,6 +32,7 @@ _HOMES = {
     "list_snapshots": "vlmrecipes.data.snapshot",
     "open_snapshot": "vlmrecipes.data.snapshot",
     "planned": "vlmrecipes.run",
+    "prune_snapshots": "vlmrecipes.prune",
     "read_declaration": "vlmrecipes.data.declaration",
     "read_recipe": "vlmrecipes.recipe",
     "prune_runs": "vlmrecipes.records.prune",

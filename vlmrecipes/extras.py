@@ -7,7 +7,12 @@ from typing import Any
 
 from vlmrecipes.errors import MissingExtraError
 
-INSTALL = {"unsloth": "vlmrecipes[unsloth]", "bitsandbytes": "bitsandbytes", "sacrebleu": "vlmrecipes[captions]"}
+INSTALL = {
+    "lance": "vlmrecipes[prune]",
+    "unsloth": "vlmrecipes[unsloth]",
+    "bitsandbytes": "bitsandbytes",
+    "sacrebleu": "vlmrecipes[captions]",
+}
 
 
 def need(module: str, purpose: str) -> Any:

@@ -15,7 +15,7 @@ from typing import Any
 from vlmrecipes.data.declaration import Declaration, read_declaration
 from vlmrecipes.data.images import ImageError
 from vlmrecipes.data.manifests import MANIFEST_VERSION, create_manifest, numbers
-from vlmrecipes.data.place import held
+from vlmrecipes.data.place import WRITERS, held
 from vlmrecipes.data.prepare import Prepared
 from vlmrecipes.data.prepare.pool import Known, Origins, Outcome, Task, prepare_batches
 from vlmrecipes.data.sample import Drop, Sample, drop_schema, to_table
@@ -54,7 +54,7 @@ def ingest(file: Path, *, store: str, workers: int | None = None) -> dict[str, A
     started = time.monotonic()
     declaration = read_declaration(file)
     sources = open_sources(declaration, file)
-    with held(store, declaration.name):
+    with held(store, WRITERS, shared=True), held(store, f"datasets/{declaration.name}"):
         gathered = _gather(declaration, sources, Store(store), workers or os.cpu_count() or 1)
         _check_drops(declaration, gathered)
         settled = settle(declaration, gathered.candidates, gathered.images)

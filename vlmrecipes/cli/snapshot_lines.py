@@ -111,3 +111,14 @@ def _change(change: Mapping[str, Any]) -> str:
         for part, values in change.items()
         if isinstance(values, Mapping)
     )
+
+
+def prune_lines(view: Mapping[str, Any]) -> list[str]:
+    """Return what `snapshots prune` prints."""
+    verb = "removed" if view["removed"] else "would remove"
+    last = f"{view['bytes_freed']} bytes freed" if view["removed"] else "nothing was removed; --yes does it"
+    return [
+        *(f"kept {item['snapshot']}: {item['why']}" for item in view["kept"]),
+        *(f"{verb} {name}" for name in view["snapshots"]),
+        f"{verb} {view['images']} images that no kept snapshot names; {last}",
+    ]

@@ -130,3 +130,19 @@ def tag(
             set_label(store, found.manifest["name"], found.manifest["number"], label, force=force)
         view = {"snapshot": found.name, "fingerprint": found.fingerprint, "labels": labels(store).get(found.name, [])}
         done(view, [f"{found.name}: {', '.join(view['labels']) or 'no label'}"])
+
+
+@snapshots.command()
+def prune(
+    keep: Annotated[int, typer.Option(metavar="K", help="The newest so many of each dataset stay.")] = 1,
+    yes: Annotated[bool, typer.Option("--yes", help="Remove; without it only tell.")] = False,
+    store: StoreUri = STORE,
+    as_json: Json = False,
+) -> None:
+    """Remove old snapshots that have no label and no run, and free what only they held."""
+    from vlmrecipes.cli.snapshot_lines import prune_lines
+    from vlmrecipes.prune import prune_snapshots
+
+    with outcome(as_json=as_json) as done:
+        view = prune_snapshots(store, keep=keep, yes=yes)
+        done(view, prune_lines(view))

@@ -30,6 +30,7 @@ class _Shelf(Protocol):
     def entries(self) -> list[tuple[str, int]]: ...
     def read(self, name: str, number: int) -> str: ...
     def create(self, name: str, number: int, text: str) -> bool: ...
+    def replace(self, name: str, number: int, text: str) -> None: ...
     def remove(self, name: str, number: int) -> None: ...
 
 
@@ -52,6 +53,11 @@ def read_manifest(uri: str, name: str, number: int) -> dict[str, Any]:
 def create_manifest(uri: str, manifest: dict[str, Any]) -> bool:
     """Write the manifest under its `name` and `number`, unless another is there; tell whether it was written."""
     return _shelf(uri).create(manifest["name"], manifest["number"], _sealed(manifest))
+
+
+def replace_manifest(uri: str, manifest: dict[str, Any]) -> None:
+    """Put the manifest in the place of the one with its name and number, in one step. Only where its bytes lie may differ."""
+    _shelf(uri).replace(manifest["name"], manifest["number"], _sealed(manifest))
 
 
 def seal(manifest: dict[str, Any]) -> str:
@@ -98,19 +104,27 @@ class _Folder:
         return self._path(name, number).read_text("utf-8")
 
     def create(self, name: str, number: int, text: str) -> bool:
+        target, temporary = self._written(name, number, text)
+        try:
+            os.link(temporary, target)
+        except FileExistsError:
+            return False
+        finally:
+            temporary.unlink()
+        return True
+
+    def replace(self, name: str, number: int, text: str) -> None:
+        target, temporary = self._written(name, number, text)
+        temporary.replace(target)
+
+    def _written(self, name: str, number: int, text: str) -> tuple[Path, Path]:
         target = self._path(name, number)
         target.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile("w", dir=target.parent, prefix=".", encoding="utf-8", delete=False) as file:
             file.write(text)
             file.flush()
             os.fsync(file.fileno())
-        try:
-            os.link(file.name, target)
-        except FileExistsError:
-            return False
-        finally:
-            Path(file.name).unlink()
-        return True
+        return target, Path(file.name)
 
     def remove(self, name: str, number: int) -> None:
         self._path(name, number).unlink(missing_ok=True)
@@ -150,6 +164,12 @@ class _Table:
 
         row = {"snapshot": f"{name}@{number}", "manifest": text}
         return add_absent(self._open(), pa.Table.from_pylist([row], schema=manifest_schema()), "snapshot") == 1
+
+    def replace(self, name: str, number: int, text: str) -> None:
+        import pyarrow as pa
+
+        rows = pa.Table.from_pylist([{"snapshot": f"{name}@{number}", "manifest": text}], schema=manifest_schema())
+        self._open().merge_insert("snapshot").when_matched_update_all().execute(rows)
 
     def remove(self, name: str, number: int) -> None:
         self._open().delete(self._is(name, number))

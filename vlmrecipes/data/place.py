@@ -56,17 +56,21 @@ def options(uri: str) -> dict[str, str]:
     return {"allow_http": "true"} if is_remote(uri) and endpoint.startswith("http://") else {}
 
 
-def held(uri: str, name: str) -> AbstractContextManager[None]:
-    """Hold the lock `name` of a local store while the block runs; a store in a bucket has no locks."""
-    return nullcontext() if is_remote(uri) else _locked(local(uri) / "locks" / name)
+WRITERS = "writers"
+"""Lock that all who write data share, and that pruning holds alone. No dataset has its lock: those are in `datasets/`."""
+
+
+def held(uri: str, name: str, *, shared: bool = False) -> AbstractContextManager[None]:
+    """Hold the lock `name` of a local store while the block runs, alone or `shared`; a store in a bucket has no locks."""
+    return nullcontext() if is_remote(uri) else _locked(local(uri) / "locks" / name, shared=shared)
 
 
 @contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    """Hold an exclusive lock on `path`; waits for it. The system frees it when the process ends."""
+def _locked(path: Path, *, shared: bool) -> Iterator[None]:
+    """Hold a lock on `path`; waits for it. The system frees it when the process ends."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+        fcntl.flock(file, fcntl.LOCK_SH if shared else fcntl.LOCK_EX)
         yield
 
 

@@ -1,0 +1,108 @@
+"""Removing snapshots, and freeing what only they held.
+
+Every step leaves the store whole, so a killed prune is finished by the next one: the manifests go first, then images that
+no kept snapshot names leave the newest version of the images table, then kept manifests are moved to that version (their
+images are named by content, so nothing else about them changes), and only then tags, versions and files are cleaned.
+
+Cleaning is done by `pylance`: LanceDB's own raises as soon as a tagged version is old.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import timedelta
+from typing import Any
+
+from vlmrecipes.data.manifests import all_manifests, remove_manifest, replace_manifest
+from vlmrecipes.data.place import is_remote, local, options
+from vlmrecipes.data.snapshot import Snapshot
+from vlmrecipes.data.store import IMAGES, Store, columns, tagged
+from vlmrecipes.extras import need
+
+KEYS_AT_ONCE = 1000
+WASTE = 0.1
+"""Data files are written anew when a larger share of their rows was removed."""
+_NOW = timedelta(0)
+
+
+def remove(uri: str, doomed: Iterable[dict[str, Any]]) -> int:
+    """Remove the snapshots of these manifests and all that no other one names; return the bytes that were freed.
+
+    The caller has seen to it that nobody else writes to the store or reads an older version of it.
+    """
+    lance = need("lance", "free the space of removed snapshots")
+    before = _size(uri)
+    for manifest in doomed:
+        remove_manifest(uri, manifest["name"], manifest["number"])
+    store = Store(uri)
+    if not store.has(IMAGES):
+        return 0
+    _shrink_images(uri, lance)
+    kept = all_manifests(uri)
+    freed = sum(_clean(uri, lance, table, kept) for table in sorted(_tables(store)))
+    return before - _size(uri) if before else freed
+
+
+def unreferenced(uri: str, manifests: Sequence[dict[str, Any]]) -> set[str]:
+    """Return the keys of the images that no snapshot of `manifests` names."""
+    store = Store(uri)
+    if not store.has(IMAGES):
+        return set()
+    return set(columns(store.table(IMAGES), ("key",))["key"].to_pylist()) - _named(uri, manifests)
+
+
+def _named(uri: str, manifests: Iterable[dict[str, Any]]) -> set[str]:
+    import pyarrow.compute as pc
+
+    lists = (Snapshot(uri, manifest).columns("samples", ("images",))["images"] for manifest in manifests)
+    return {key for column in lists for key in pc.unique(pc.list_flatten(column)).to_pylist()}
+
+
+def _shrink_images(uri: str, lance: Any) -> None:
+    """Take what no kept snapshot names out of the newest version of the images, and let kept manifests name that one."""
+    kept = all_manifests(uri)
+    gone = sorted(unreferenced(uri, kept))
+    dataset = _open(uri, lance, IMAGES)
+    for start in range(0, len(gone), KEYS_AT_ONCE):
+        quoted = ", ".join(f"'{key}'" for key in gone[start : start + KEYS_AT_ONCE])
+        dataset.delete(f"key IN ({quoted})")
+    if gone:
+        dataset.optimize.compact_files(materialize_deletions_threshold=WASTE)
+    table = Store(uri).table(IMAGES)
+    rows = table.count_rows()
+    for manifest in kept:
+        # A version with as many rows or fewer holds nothing that the newest does not.
+        if Snapshot(uri, manifest).table(IMAGES).count_rows() > rows:
+            at = tagged(table, f"{manifest['name']}-{manifest['number']}")
+            replace_manifest(uri, manifest | {"tables": manifest["tables"] | {IMAGES: at}})
+
+
+def _tables(store: Store) -> Iterator[str]:
+    names = store.database().list_tables().tables
+    return (name for name in names if name == IMAGES or name.startswith(("samples-", "drops-")))
+
+
+def _clean(uri: str, lance: Any, table: str, kept: Sequence[dict[str, Any]]) -> int:
+    """Remove the tags, versions and files of a table that no manifest names; return the bytes that were freed."""
+    named = {at["tag"] for manifest in kept for at in manifest["tables"].values() if at["name"] == table}
+    if not named and table != IMAGES:
+        Store(uri).database().drop_table(table)
+        return 0
+    dataset = _open(uri, lance, table)
+    for tag in dataset.tags.list():
+        if tag not in named:
+            dataset.tags.delete(tag)
+    # In a bucket nothing keeps writers away: files of unknown use stay there for a week.
+    done = dataset.cleanup_old_versions(_NOW, delete_unverified=not is_remote(uri), error_if_tagged_old_versions=False)
+    return int(done.bytes_removed)
+
+
+def _open(uri: str, lance: Any, table: str) -> Any:
+    return lance.dataset(f"{uri.rstrip('/')}/{table}.lance", storage_options=options(uri) or None)
+
+
+def _size(uri: str) -> int:
+    """Return the bytes of a local store's files; 0 for one in a bucket."""
+    if is_remote(uri):
+        return 0
+    return sum(path.stat().st_size for path in local(uri).glob("*.lance/**/*") if path.is_file())

@@ -202,11 +202,13 @@ def test_schemas_name_the_keys() -> None:
     assert "there are: declaration, recipe" in one_object(vlmrecipes("schema", "nonsense"), 2)["error"]
 
 
-def test_light_verbs_load_nothing_heavy() -> None:
+def test_light_verbs_load_nothing_heavy(tmp_path: Path) -> None:
     assert "vlmrecipes" in imported("--help")
     assert not HEAVY & imported("--help")
     assert not HEAVY & imported("check", *SHIPPED)
     assert not HEAVY & imported("schema", "recipe")
+    (tmp_path / "rows.jsonl").write_text('{"prediction": "a", "reference": "b"}')
+    assert not HEAVY & imported("score", tmp_path / "rows.jsonl", "--metrics", "wer,cer,anls")
 
 
 def test_verbs_about_data_load_no_torch(project: Path) -> None:

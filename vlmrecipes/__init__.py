@@ -41,6 +41,7 @@ _HOMES = {
     "resume_run": "vlmrecipes.run",
     "run_recipe": "vlmrecipes.run",
     "score": "vlmrecipes.evaluate.score",
+    "score_file": "vlmrecipes.evaluate.answers_file",
     "statistics": "vlmrecipes.data.statistics",
     "set_label": "vlmrecipes.data.labels",
     "verify": "vlmrecipes.data.verify",

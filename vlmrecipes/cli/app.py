@@ -11,6 +11,7 @@ import typer
 from vlmrecipes.cli.options import STORE, Json, Recipe, Settings, StoreUri, Swap, Trust
 from vlmrecipes.cli.output import outcome
 from vlmrecipes.cli.runs import compare, report, runs
+from vlmrecipes.cli.scoring import score
 from vlmrecipes.cli.snapshots import snapshots
 from vlmrecipes.errors import InputError
 
@@ -198,6 +199,7 @@ def evaluate(
 
 app.command()(compare)
 app.command()(report)
+app.command()(score)
 
 
 @app.command()

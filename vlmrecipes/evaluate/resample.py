@@ -18,8 +18,8 @@ Bytes = npt.NDArray[np.uint8]
 
 MANY = 10_000
 """Above this many clusters they are given random weights, which takes a tenth of the time of drawing them."""
-_CELLS = 1 << 18
-"""Draws held at once; a few megabytes, so that they stay in the processor's cache."""
+_CELLS = 1 << 16
+"""Draws held at once: half a megabyte, so that they stay in the processor's cache."""
 _BITS = 8
 _SUBSETS = np.unpackbits(np.arange(256, dtype=np.uint8)[:, None], axis=1, bitorder="little").astype(np.float64)
 """Row `b` has a 1 where `b` has a bit."""

@@ -135,7 +135,7 @@ def _corpus(  # noqa: PLR0913 - as `_error`
 
 
 _FOLDED = {
-    "raw": "code points as they are",
+    "raw": "the text as it is",
     "ws": "white space runs are one space",
     "nfc+ws": "NFC, then `ws`",
     "nfkc+casefold+nopunct+ws": "NFKC, case and punctuation folded, then `ws`",

@@ -1,0 +1,168 @@
+"""Time WER and CER of many pairs against jiwer and a textbook distance, and bootstrap intervals; check the numbers equal.
+
+    python benchmarks/metrics.py [--pairs 100000] [--rounds 3] [--textbook 300] [--output benchmarks/results/metrics.json]
+
+The pairs are made-up receipt lines of 3 to 14 words with up to three wrong characters. All contenders score the same
+pairs: jiwer one call for the corpus, as its documentation shows; the textbook distance is the two-row dynamic programme
+in plain Python that evaluation suites carry along, timed on the first `--textbook` pairs and extrapolated. Contenders
+take turns; each one's best round counts. Peak memory of the bootstrap is what the process grew by.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime as dt
+import json
+import os
+import platform
+import random
+import resource
+import time
+from collections.abc import Callable, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import jiwer
+import numpy as np
+import rapidfuzz
+
+from vlmrecipes.evaluate.metrics import resolve
+from vlmrecipes.evaluate.resample import Draws, bootstrap_totals, cluster_sums
+
+WORDS = "total cash receipt amount date 12.50 3.00 tax street no change thank you very much store shop item qty sum"
+Pairs = Sequence[tuple[str, str]]
+
+
+def made(count: int) -> Pairs:
+    """Return `count` (reference, prediction) pairs."""
+    draw, words = random.Random(0), WORDS.split()  # noqa: S311
+    return [damaged(draw, " ".join(draw.choices(words, k=draw.randint(3, 14)))) for _ in range(count)]
+
+
+def damaged(draw: random.Random, reference: str) -> tuple[str, str]:
+    """Return a reference with a prediction of up to three wrong characters."""
+    letters = list(reference)
+    for _ in range(draw.randint(0, 3)):
+        letters[draw.randrange(len(letters))] = draw.choice("abcde ")
+    return reference, "".join(letters)
+
+
+def ours(pairs: Pairs) -> list[float]:
+    """Return WER and CER under jiwer's definitions, with S, D and I of every pair."""
+    return [corpus(name, pairs) for name in ("wer/jiwer4@1", "cer/jiwer4@1")]
+
+
+def corpus(name: str, pairs: Pairs) -> float:
+    """Return a metric's value over all pairs."""
+    metric = resolve(name)
+    scores = [metric.score(prediction, [reference]) for reference, prediction in pairs]
+    return sum(score.numerator for score in scores) / sum(score.denominator for score in scores)
+
+
+def jiwers(pairs: Pairs) -> list[float]:
+    """Return WER and CER by jiwer."""
+    references, predictions = [pair[0] for pair in pairs], [pair[1] for pair in pairs]
+    return [jiwer.wer(references, predictions), jiwer.cer(references, predictions)]
+
+
+def textbooks(pairs: Pairs) -> list[float]:
+    """Return WER and CER by the textbook distance."""
+    values = []
+    for split in (jiwer_words, str.strip):
+        sides = [(split(reference), split(prediction)) for reference, prediction in pairs]
+        values.append(sum(textbook(*side) for side in sides) / sum(len(side[0]) for side in sides))
+    return values
+
+
+def jiwer_words(text: str) -> list[str]:
+    """Return the words of a made-up line."""
+    return [word for word in text.split(" ") if word]
+
+
+def textbook(left: Sequence[str], right: Sequence[str]) -> int:
+    """Return the Levenshtein distance by Wagner and Fischer's table, two rows at a time."""
+    above = list(range(len(right) + 1))
+    for row, one in enumerate(left, 1):
+        current = [row]
+        for column, two in enumerate(right, 1):
+            current.append(min(above[column] + 1, current[-1] + 1, above[column - 1] + (one != two)))
+        above = current
+    return above[-1]
+
+
+def seconds(work: Callable[[], Any]) -> tuple[float, Any]:
+    """Return how long a call took, and what it returned."""
+    start = time.perf_counter()
+    value = work()
+    return time.perf_counter() - start, value
+
+
+def error_rates(pairs: Pairs, rounds: int, few: int) -> dict[str, Any]:
+    """Return seconds for all pairs by contender, ratios and values."""
+    times: dict[str, list[float]] = {"vlmrecipes": [], "jiwer": [], "textbook": []}
+    for _ in range(rounds):
+        spent, found = seconds(lambda: ours(pairs))
+        times["vlmrecipes"].append(spent)
+        spent, theirs = seconds(lambda: jiwers(pairs))
+        times["jiwer"].append(spent)
+        spent, plain = seconds(lambda: textbooks(pairs[:few]))
+        times["textbook"].append(spent * len(pairs) / few)
+    if found != theirs or plain != ours(pairs[:few]):
+        raise SystemExit(f"the numbers differ: {found} {theirs} {plain}")
+    best = {name: min(spent) for name, spent in times.items()}
+    ratios = {name: best[name] / best["vlmrecipes"] for name in ("jiwer", "textbook")}
+    return {
+        "pairs": len(pairs),
+        "textbook_extrapolated_from": few,
+        "seconds": best,
+        "times_faster_than": ratios,
+        "wer_cer": found,
+        "equal": True,
+    }
+
+
+def bootstrap(samples: int, resamples: int, rounds: int, per_cluster: int) -> dict[str, Any]:
+    """Return the seconds and memory of resampling so many samples."""
+    generator = np.random.default_rng(0)
+    numerators, denominators = generator.poisson(2, samples).tolist(), generator.integers(20, 60, samples).tolist()
+    sums = cluster_sums([str(row // per_cluster) for row in range(samples)], numerators, denominators)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    spent = min(seconds(lambda: bootstrap_totals(sums, Draws(0, resamples)))[0] for _ in range(rounds))
+    grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
+    return {
+        "samples": samples,
+        "clusters": len(sums),
+        "resamples": resamples,
+        "seconds": spent,
+        "memory_grown_mib": grown / 1024,
+    }
+
+
+def main() -> None:
+    """Print the measurement as JSON and write it."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--pairs", type=int, default=100_000)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--textbook", type=int, default=300)
+    parser.add_argument("--resamples", type=int, default=10_000)
+    parser.add_argument("--output", type=Path, default=Path(__file__).parent / "results" / "metrics.json")
+    args = parser.parse_args()
+    samples = args.pairs
+    # Memory first: what the pairs need would hide what the bootstrap grows by.
+    drawn = [bootstrap(samples, args.resamples, args.rounds, each) for each in (1, 10)]
+    result = {
+        "date": dt.datetime.now(dt.UTC).date().isoformat(),
+        "machine": f"{platform.machine()}, {os.cpu_count()} cores",
+        "python": platform.python_version(),
+        "versions": {"jiwer": version("jiwer"), "rapidfuzz": rapidfuzz.__version__, "numpy": np.__version__},
+        "error_rates": error_rates(made(args.pairs), args.rounds, min(args.textbook, args.pairs)),
+        "bootstrap": drawn,
+    }
+    text = json.dumps(result, indent=1)
+    args.output.write_text(text + "\n", "utf-8")
+    print(text)
+
+
+if __name__ == "__main__":
+    main()

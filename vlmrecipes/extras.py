@@ -12,6 +12,7 @@ INSTALL = {
     "unsloth": "vlmrecipes[unsloth]",
     "bitsandbytes": "bitsandbytes",
     "sacrebleu": "vlmrecipes[captions]",
+    "pillow_heif": "vlmrecipes[heic]",
 }
 
 

@@ -4,21 +4,20 @@ from __future__ import annotations
 
 import os
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from vlmrecipes.data.declaration import Declaration, read_declaration
-from vlmrecipes.data.images import ImageError
 from vlmrecipes.data.manifests import MANIFEST_VERSION, create_manifest, numbers
 from vlmrecipes.data.place import WRITERS, held
-from vlmrecipes.data.prepare import Prepared
-from vlmrecipes.data.prepare.pool import Known, Origins, Outcome, Task, prepare_batches
-from vlmrecipes.data.sample import Drop, Sample, drop_schema, to_table
+from vlmrecipes.data.prepare.batch import Origins, Task, task_batch
+from vlmrecipes.data.prepare.pool import prepare_batches
+from vlmrecipes.data.sample import Drop, Sample, drop_schema, image_schema, to_table
 from vlmrecipes.data.settle import Picture, Settled, settle
 from vlmrecipes.data.snapshot import open_snapshot, samples_fingerprint
 from vlmrecipes.data.sources import Opened, open_sources
@@ -27,6 +26,9 @@ from vlmrecipes.data.store import Store, columns, replace_drops, replace_samples
 from vlmrecipes.errors import TooManyDropsError
 from vlmrecipes.progress import Advance, track
 from vlmrecipes.version import VERSION
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 BATCH = 64
 """Rows handed to a worker at once."""
@@ -68,13 +70,11 @@ def _gather(declaration: Declaration, sources: list[Opened], store: Store, worke
     facts = zip(*(there[name] for name in Picture._fields), strict=True)
     known = {origin: Picture(*values) for origin, values in zip(there["origin"], facts, strict=True)}
     with track(f"ingest {declaration.name}", _expected(declaration)) as advance:
-        batches = _batches(sources, gathered, advance)
-        waiting: list[tuple[Candidate, ...]] = []
+        waiting: deque[tuple[Candidate, ...]] = deque()
+        tasks = _remembered(_batches(sources, gathered, advance), waiting)
         writer = _ImageWriter(store, known)
-        tasks = _remembered(batches, waiting)
-        for outcomes in prepare_batches(tasks, declaration.prepare, Origins(known), workers):
-            for candidate, outcome in zip(waiting.pop(0), outcomes, strict=True):
-                _take(gathered, candidate, outcome, writer)
+        for outcome in prepare_batches(tasks, declaration.prepare, Origins(known), workers):
+            _take(gathered, waiting.popleft(), outcome, writer)
         writer.flush()
     return gathered
 
@@ -98,50 +98,69 @@ def _batches(sources: list[Opened], gathered: _Gathered, advance: Advance) -> It
 
 
 def _remembered(
-    batches: Iterator[list[tuple[Candidate, Task]]], waiting: list[tuple[Candidate, ...]]
-) -> Iterator[list[Task]]:
-    """Yield the tasks of each batch, and keep its candidates (without their image references) until the tasks are done."""
+    batches: Iterator[list[tuple[Candidate, Task]]], waiting: deque[tuple[Candidate, ...]]
+) -> Iterator[pa.RecordBatch]:
+    """Yield the tasks of each batch, and keep its candidates until the tasks are done."""
     for batch in batches:
         waiting.append(tuple(candidate for candidate, _ in batch))
-        yield [task for _, task in batch]
+        yield task_batch([task for _, task in batch])
 
 
 class _ImageWriter:
-    """New images on their way into the store, and the keys of all that are there."""
+    """New images on their way into the store, and what is known of all that are there."""
 
     def __init__(self, store: Store, known: dict[str, Picture]) -> None:
         self._store, self._known = store, known
         self._keys = {picture.key for picture in known.values()}
-        self._rows: list[dict[str, Any]] = []
+        self._waiting: list[pa.RecordBatch] = []
         self._bytes = 0
 
-    def add(self, image: Prepared | Known) -> Picture:
-        """Return what settling needs to know of the image; a new one waits to be written."""
-        if isinstance(image, Known):
-            return self._known[image.origin]
-        picture = Picture(*(getattr(image, name) for name in Picture._fields))
-        self._known[image.origin] = picture
-        if image.key not in self._keys:
-            self._keys.add(image.key)
-            self._rows.append({name: getattr(image, name) for name in Prepared.__slots__})
-            self._bytes += len(image.data)
-            if self._bytes >= FLUSH_BYTES:
-                self.flush()
-        return picture
+    def add(self, images: pa.RecordBatch) -> list[Picture]:
+        """Return what settling needs to know of each image; new ones wait to be written."""
+        origins = images["origin"].to_pylist()
+        facts = zip(*(images[name].to_pylist() for name in Picture._fields), strict=True)
+        fresh = []
+        for place, (origin, values) in enumerate(zip(origins, facts, strict=True)):
+            picture = Picture(*values)
+            if picture.key is not None and self._known.setdefault(origin, picture).key not in self._keys:
+                self._keys.add(picture.key)
+                fresh.append(place)
+        if fresh:
+            self._wait(images.take(fresh))
+        return [self._known[origin] for origin in origins]
+
+    def _wait(self, images: pa.RecordBatch) -> None:
+        self._waiting.append(images.select(image_schema().names))
+        self._bytes += images.nbytes
+        if self._bytes >= FLUSH_BYTES:
+            self.flush()
 
     def flush(self) -> None:
         """Write what waits."""
-        self._store.add_images(self._rows)
-        self._rows, self._bytes = [], 0
+        import pyarrow as pa
+
+        if self._waiting:
+            self._store.add_images(pa.Table.from_batches(self._waiting).cast(image_schema()))
+        self._waiting, self._bytes = [], 0
 
 
-def _take(gathered: _Gathered, candidate: Candidate, outcome: Outcome, writer: _ImageWriter) -> None:
-    if isinstance(outcome, ImageError):
-        drop = Drop(source=candidate.source, key=candidate.key, reason=outcome.reason, message=outcome.message)
-        gathered.drops.append(drop)
-    else:
-        gathered.candidates.append(candidate)
-        gathered.images.append(tuple(writer.add(image) for image in outcome))
+def _take(
+    gathered: _Gathered, candidates: tuple[Candidate, ...], outcome: pa.RecordBatch, writer: _ImageWriter
+) -> None:
+    """Keep the candidates whose images are ready, each with them; the others are drops."""
+    good = outcome.filter(outcome["reason"].is_null())
+    pictures: list[list[Picture]] = [[] for _ in candidates]
+    for row, picture in zip(good["row"].to_pylist(), writer.add(good), strict=True):
+        pictures[row].append(picture)
+    bad = outcome.filter(outcome["reason"].is_valid()).select(["row", "reason", "message"]).to_pylist()
+    why = {problem["row"]: (problem["reason"], problem["message"]) for problem in bad}
+    for row, candidate in enumerate(candidates):
+        if row in why:
+            reason, message = why[row]
+            gathered.drops.append(Drop(source=candidate.source, key=candidate.key, reason=reason, message=message))
+        else:
+            gathered.candidates.append(replace(candidate, images=()))
+            gathered.images.append(tuple(pictures[row]))
 
 
 def _check_drops(declaration: Declaration, gathered: _Gathered) -> None:

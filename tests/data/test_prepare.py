@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import struct
+import sys
 import zlib
 from typing import Any
 
@@ -352,3 +353,79 @@ def test_origins_differ_by_bytes_crop_and_policy() -> None:
     ]
     assert len(set(origins)) == 4
     assert origin_of(b"a", None, Prepare()) == origins[0]
+
+
+def png16(pixels: np.ndarray, clear: tuple[int, ...]) -> bytes:
+    """Return a 16-bit PNG, grey or RGB, in which the colour `clear` is transparent."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    height, width = pixels.shape[:2]
+    header = struct.pack(">IIBBBBB", width, height, 16, 0 if len(clear) == 1 else 2, 0, 0, 0)
+    lines = b"".join(b"\0" + row.astype(">u2").tobytes() for row in pixels)
+    parts = chunk(b"IHDR", header), chunk(b"tRNS", struct.pack(f">{len(clear)}H", *clear))
+    return b"\x89PNG\r\n\x1a\n" + b"".join(parts) + chunk(b"IDAT", zlib.compress(lines)) + chunk(b"IEND", b"")
+
+
+def test_the_transparent_colour_of_a_16_bit_png_becomes_white() -> None:
+    grey = np.array([[1000, 20000], [40000, 1000]])
+    found = prepare_image(png16(grey, (1000,)), None, Prepare(mode="L"))
+    assert seen(found).tolist() == [[255, round(20000 / 257)], [round(40000 / 257), 255]]
+    assert "scale" in found.steps
+    colours = np.array([[[1000, 2000, 3000], [20000, 0, 0]], [[0, 40000, 0], [1000, 2000, 3000]]])
+    found = prepare_image(png16(colours, (1000, 2000, 3000)), None, PLAIN)
+    assert seen(found)[0, 0].tolist() == seen(found)[1, 1].tolist() == [255, 255, 255]
+    assert np.abs(seen(found)[0, 1] - [78, 0, 0]).max() <= 1
+    assert "alpha" in found.steps
+
+
+@pytest.mark.parametrize(("values", "wanted"), [((0, 100, 255), (0, 100, 255)), ((0, 500, 1000), (0, 128, 255))])
+def test_small_values_of_a_32_bit_tiff_are_not_nearly_black(values: tuple[int, ...], wanted: tuple[int, ...]) -> None:
+    raw = encoded(Image.fromarray(np.array([values, values], np.int32)), "TIFF")
+    assert seen(prepare_image(raw, None, Prepare(mode="L")))[0].tolist() == list(wanted)
+
+
+def test_large_pictures_are_laid_on_white_and_scaled_in_strips() -> None:
+    pixels = np.zeros((1500, 1100, 4), np.uint8)
+    pixels[::2, :, 3] = 255
+    found = seen(prepare_image(encoded(Image.fromarray(pixels)), None, Prepare(max_side=None)))
+    assert (found[::2] == 0).all()
+    assert (found[1::2] == 255).all()
+    ramp = np.linspace(0, 65535, 1500 * 1100).reshape(1500, 1100).astype(np.uint16)
+    found = seen(prepare_image(encoded(Image.fromarray(ramp)), None, Prepare(max_side=None, mode="L")))
+    assert np.abs(found - ramp / 257).max() <= 1
+
+
+def test_the_first_picture_of_a_phones_file_is_taken_and_stays_a_jpeg() -> None:
+    raw = encoded(picture(400, 300), "MPO", save_all=True, append_images=[picture(40, 30)])
+    assert Image.open(io.BytesIO(raw)).format == "MPO"
+    prepared = prepare_image(raw, None, PLAIN)
+    assert (prepared.format, prepared.width, prepared.steps) == ("JPEG", 400, "frame,encode")
+
+
+def test_avif_is_read_and_heic_names_the_package_that_reads_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = prepare_image(encoded(picture(), "AVIF", quality=95), None, PLAIN)
+    assert (found.format, found.width) == ("PNG", 60)
+    monkeypatch.setitem(sys.modules, "pillow_heif", None)
+    heic = b"\0\0\0\x18ftypmif1\0\0\0\0mif1heic" + bytes(64)
+    with pytest.raises(ImageError, match=r"pip install 'vlmrecipes\[heic\]'") as caught:
+        prepare_image(heic, None, PLAIN)
+    assert caught.value.reason == "undecodable"
+
+
+def test_heic_is_read_upright() -> None:
+    heif = pytest.importorskip("pillow_heif")
+    if not heif.libheif_info()["encoders"].get("x265"):
+        pytest.skip("this pillow-heif cannot write HEIC")
+    heif.register_heif_opener()
+    prepared = prepare_image(encoded(picture(64, 48), "HEIF", quality=-1), None, PLAIN)
+    assert (prepared.width, prepared.height, prepared.format) == (64, 48, "PNG")
+    assert np.abs(seen(prepared) - np.asarray(picture(64, 48)).astype(int)).mean() < 8
+
+
+def test_a_progressive_jpeg_that_needs_too_much_memory_is_refused() -> None:
+    raw = bytearray(encoded(Image.new("CMYK", (64, 64)), "JPEG", progressive=True))
+    frame = raw.index(b"\xff\xc2")
+    raw[frame + 5 : frame + 9] = struct.pack(">HH", 10_000, 10_000)
+    assert reason(bytes(raw)) == "too_large"

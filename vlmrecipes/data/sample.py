@@ -27,6 +27,7 @@ Reason = Literal[
     "refused_address",
     "too_large",
     "too_small",
+    "timeout",
     "bad_crop",
     "duplicate",
 ]
@@ -120,6 +121,29 @@ def sample_schema() -> pa.Schema:
             ("split", text),
             ("source", text),
             ("metadata", text),
+        ]
+    )
+
+
+def image_schema() -> pa.Schema:
+    """Return the Arrow schema of the images table; `key` is its primary key."""
+    import pyarrow as pa
+
+    return pa.schema(
+        [
+            primary_key("key"),
+            ("origin", pa.string()),
+            ("data", pa.large_binary()),
+            ("width", pa.int32()),
+            ("height", pa.int32()),
+            ("format", pa.string()),
+            ("pixels", pa.string()),
+            ("phash", pa.uint64()),
+            ("phash256", pa.binary(32)),
+            ("source_sha256", pa.string()),
+            ("source_width", pa.int32()),
+            ("source_height", pa.int32()),
+            ("steps", pa.string()),
         ]
     )
 

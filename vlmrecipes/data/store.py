@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from vlmrecipes.data.place import options, unreachable
-from vlmrecipes.data.sample import drop_schema, primary_key, sample_schema
+from vlmrecipes.data.sample import drop_schema, image_schema, sample_schema
 from vlmrecipes.errors import StoreError
 from vlmrecipes.extras import need
 
@@ -25,29 +25,6 @@ IMAGES = "images"
 TRIES = 40
 """How often a change is made again because another process changed the same table meanwhile."""
 _STABLE_ROWS = {"new_table_enable_stable_row_ids": "true"}
-
-
-def image_schema() -> pa.Schema:
-    """Return the Arrow schema of the images table; `key` is its primary key."""
-    import pyarrow as pa
-
-    return pa.schema(
-        [
-            primary_key("key"),
-            ("origin", pa.string()),
-            ("data", pa.large_binary()),
-            ("width", pa.int32()),
-            ("height", pa.int32()),
-            ("format", pa.string()),
-            ("pixels", pa.string()),
-            ("phash", pa.uint64()),
-            ("phash256", pa.binary(32)),
-            ("source_sha256", pa.string()),
-            ("source_width", pa.int32()),
-            ("source_height", pa.int32()),
-            ("steps", pa.string()),
-        ]
-    )
 
 
 class Store:
@@ -111,14 +88,9 @@ class Store:
         """Return the drops table of a dataset."""
         return self.table(f"drops-{dataset}", drop_schema())
 
-    def add_images(self, rows: Sequence[dict[str, Any]]) -> None:
-        """Insert the images whose key is not there yet. Other processes may do the same at once."""
-        import pyarrow as pa
-
-        unique = {row["key"]: row for row in rows}
-        if unique:
-            data = pa.Table.from_pylist(list(unique.values()), schema=image_schema())
-            add_absent(self.images(), data, "key")
+    def add_images(self, images: pa.Table) -> None:
+        """Insert the images whose key is not there yet; no key twice. Other processes may do the same at once."""
+        add_absent(self.images(), images, "key")
 
     def frozen(self, name: str, version: int) -> Any:
         """Return a read-only handle of table `name` at `version`."""

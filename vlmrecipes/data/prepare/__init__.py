@@ -9,13 +9,16 @@ from typing import TYPE_CHECKING
 from vlmrecipes.data.crop import Crop, cut
 from vlmrecipes.data.declaration import Prepare
 from vlmrecipes.data.images import ImageError
-from vlmrecipes.data.prepare.decode import Decoded, decode
+from vlmrecipes.data.prepare.decode import Decoded, decode, page
 from vlmrecipes.data.prepare.hashing import perceptual_hashes, pixel_hash
 from vlmrecipes.data.prepare.resize import target_size
 from vlmrecipes.fingerprint import canonical, sha256
 
 if TYPE_CHECKING:
     from PIL import Image
+
+RULES = 2
+"""Counts the changes to what preparing gives; images prepared by other rules are prepared again."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,12 +48,12 @@ class Prepared:
 
 def origin_of(raw: bytes, crop: Crop | None, policy: Prepare) -> str:
     """Return the key under which the outcome of preparing `raw` can be found again."""
-    return sha256(canonical([sha256(raw), crop, policy.model_dump()]))
+    return sha256(canonical([RULES, sha256(raw), crop, policy.model_dump()]))
 
 
 def prepare_image(raw: bytes, crop: Crop | None, policy: Prepare) -> Prepared:
     """Return `raw` made ready by `policy`. `crop` is in pixels of the upright image. Raises ImageError."""
-    decoded = decode(raw, policy, keep_detail=crop is not None)
+    decoded = decode(raw, policy) if crop is None else page(raw, policy)
     image, steps = decoded.image, list(decoded.steps)
     if crop is not None:
         image = cut(image, crop)

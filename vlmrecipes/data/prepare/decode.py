@@ -7,20 +7,26 @@ import struct
 import warnings
 import zlib
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from vlmrecipes.data.declaration import Prepare
 from vlmrecipes.data.images import ImageError
+from vlmrecipes.data.prepare.flatten import eight_bit, has_alpha, on_white
 from vlmrecipes.data.prepare.resize import target_size
+from vlmrecipes.errors import MissingExtraError
+from vlmrecipes.extras import need
 
 if TYPE_CHECKING:
     from PIL import Image
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "AVIF", "JPEG2000")
 """What Pillow may try; its long tail of rare decoders stays shut."""
+HEIC = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs")
+"""Brands of HEIF files with HEVC pictures (ISO/IEC 23008-12, annex B), which Pillow does not read by itself."""
+MAX_COEFFICIENTS = 640_000_000
+"""Bytes that libjpeg may hold for a progressive JPEG besides its pixels."""
 _BROKEN = (OSError, ValueError, SyntaxError, EOFError, IndexError, KeyError, TypeError, AttributeError, OverflowError)
-_BROKEN += (struct.error, zlib.error, MemoryError, RuntimeError, NotImplementedError, ZeroDivisionError)  # type: ignore[assignment]
+_BROKEN += (struct.error, zlib.error, RuntimeError, NotImplementedError, ZeroDivisionError)  # type: ignore[assignment]
 """What Pillow's decoders raise on damaged files."""
 _ORIENTATION = 0x0112
 
@@ -37,29 +43,56 @@ class Decoded:
     steps: tuple[str, ...]
 
 
-@lru_cache(maxsize=2)
-def decode(raw: bytes, policy: Prepare, *, keep_detail: bool) -> Decoded:
+class _Page:
+    """The page that crops were last cut from: rows that cut lines from one page follow each other."""
+
+    def __init__(self) -> None:
+        self._of: tuple[bytes, Prepare] | None = None
+        self._decoded: Decoded | None = None
+
+    def decoded(self, raw: bytes, policy: Prepare) -> Decoded:
+        if self._of != (raw, policy) or self._decoded is None:
+            self._of = self._decoded = None  # before the next is decoded: two large pages are too much
+            self._decoded, self._of = decode(raw, policy, keep_detail=True), (raw, policy)
+        return self._decoded
+
+
+page = _Page().decoded
+"""As `decode` with all detail, the last page remembered."""
+
+
+def decode(raw: bytes, policy: Prepare, *, keep_detail: bool = False) -> Decoded:
     """Return the first frame, upright, in `policy.mode`. `keep_detail`: never decode a JPEG at a smaller scale.
 
-    The last pages are remembered: rows that crop lines from one page follow each other.
-    Raises ImageError (`undecodable`, `too_large`).
+    Raises ImageError (`undecodable`, `too_large`), and MemoryError.
     """
     from PIL import Image
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
-            image = Image.open(io.BytesIO(raw), formats=FORMATS)
+            image = Image.open(io.BytesIO(raw), formats=_formats(raw))
             width, height = image.size
-            _check_size(width, height, policy)
+            _check_size(image, policy)
             if not keep_detail:
                 _draft(image, policy)
+            _mend_transparency(image)
             image.load()
             return _normalised(image, width, height, policy)
         except Image.DecompressionBombError as error:
             raise ImageError("too_large", str(error)) from None
         except _BROKEN as error:
             raise ImageError("undecodable", _reason(raw, error)) from None
+
+
+def _formats(raw: bytes) -> tuple[str, ...]:
+    if raw[4:8] != b"ftyp" or not any(brand in raw[8 : raw[3]] for brand in HEIC):
+        return FORMATS
+    try:
+        need("pillow_heif", "read HEIC pictures").register_heif_opener()
+    except MissingExtraError as error:
+        raise ImageError("undecodable", str(error)) from None
+    return ("HEIF",)
 
 
 def _reason(raw: bytes, error: BaseException) -> str:
@@ -69,29 +102,49 @@ def _reason(raw: bytes, error: BaseException) -> str:
     return "not an image of a known format" if "cannot identify" in text else text
 
 
-def _check_size(width: int, height: int, policy: Prepare) -> None:
+def _check_size(image: Image.Image, policy: Prepare) -> None:
+    width, height = image.size
     if width * height > policy.max_source_pixels:
         raise ImageError("too_large", f"{width}x{height}: more than {policy.max_source_pixels} pixels")
+    if image.info.get("progressive"):
+        parts = [(across, down) for _, across, down, _ in getattr(image, "layer", ())]
+        full = max((across for across, _ in parts), default=1) * max((down for _, down in parts), default=1)
+        if (held := 2 * width * height * sum(across * down for across, down in parts) // full) > MAX_COEFFICIENTS:
+            raise ImageError("too_large", f"{width}x{height}, progressive: {held} bytes to be held while it is decoded")
+
+
+def _mend_transparency(image: Image.Image) -> None:
+    """Bring the transparent colour of a 16-bit PNG (tRNS) to the 8 bits that Pillow decodes its colours to."""
+    clear = image.info.get("transparency")
+    if (
+        isinstance(clear, tuple)
+        and image.format == "PNG"
+        and any(tile[3] == "RGB;16B" for tile in getattr(image, "tile", ()))
+    ):
+        image.info["transparency"] = tuple(value >> 8 for value in clear)
 
 
 def _draft(image: Image.Image, policy: Prepare) -> None:
     """Let libjpeg decode at 1/2, 1/4 or 1/8 when the picture will be shrunk at least so much."""
-    if image.format == "JPEG" and image.mode in ("RGB", "L"):
+    if image.format in ("JPEG", "MPO") and image.mode in ("RGB", "L"):
         image.draft(image.mode, target_size(image.width, image.height, policy))
 
 
 def _normalised(image: Image.Image, width: int, height: int, policy: Prepare) -> Decoded:
     kind, steps = str(image.format), []
+    if kind == "MPO":  # what phones write: a JPEG, then more JPEGs
+        kind = "JPEG"
+        steps.append("frame")
     if image.size != (width, height):
         steps.append("draft")
     if (orientation := _orientation(image)) != 1:
         image = _upright(image, orientation)
         steps.append("upright")
     if image.mode.startswith(("I", "F")):
-        image = _eight_bit(image)
+        image = eight_bit(image)
         steps.append("scale")
-    if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
-        image = _on_white(image)
+    if has_alpha(image):
+        image = on_white(image)
         steps.append("alpha")
     if image.mode != policy.mode:
         image = image.convert(policy.mode)
@@ -122,24 +175,3 @@ def _upright(image: Image.Image, orientation: int) -> Image.Image:
         turn.ROTATE_90,
     )
     return image.transpose(turns[orientation - 2])
-
-
-def _eight_bit(image: Image.Image) -> Image.Image:
-    """Return 16-bit, 32-bit and float greys scaled to 0–255; Pillow's own conversion would clip them."""
-    import numpy as np
-    from PIL import Image
-
-    values = np.asarray(image, dtype=np.float64)
-    values = np.nan_to_num(values, nan=0.0, posinf=0.0, neginf=0.0)
-    top = 65535.0 if image.mode.startswith("I") and values.max(initial=0) <= 65535 else values.max(initial=0)  # noqa: PLR2004
-    bottom = min(0.0, values.min(initial=0))
-    scaled = (values - bottom) * (255.0 / max(top - bottom, 1e-12))
-    return Image.fromarray(np.clip(np.rint(scaled), 0, 255).astype(np.uint8), "L")
-
-
-def _on_white(image: Image.Image) -> Image.Image:
-    from PIL import Image
-
-    rgba = image.convert("RGBA")
-    white = Image.new("RGBA", rgba.size, (255, 255, 255, 255))
-    return Image.alpha_composite(white, rgba).convert("RGB")

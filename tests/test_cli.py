@@ -141,7 +141,10 @@ steps = 1
 metrics = ["werr", "cer/ws@99", "cer"]
 """
 BROKEN: dict[str, tuple[bytes, list[str]]] = {
-    "declaration": (DECLARATION.encode(), ["name", "source[0]", "source[1].path", "split.eval", "licence"]),
+    "declaration": (
+        DECLARATION.encode(),
+        ["name", "source[0]", "source[1].answer", "source[1].path", "split.eval", "licence"],
+    ),
     "recipe": (RECIPE.encode(), ["version", "data.train", "model.id", "model.idd", "train.batch_size"]),
     "metrics": (METRICS.encode(), ["eval.metrics[0]", "eval.metrics[1]"]),
     "empty": (b"", ["name", "version", "data", "model", "train", "eval"]),

@@ -23,9 +23,20 @@ def plan_lines(view: Mapping[str, Any]) -> list[str]:
 
 def run_lines(view: Mapping[str, Any]) -> list[str]:
     """Return what `run` prints: the scores, before and after, and where things lie."""
-    lines = score_table([view])
+    lines = [*score_table([view]), *caveat_lines(view)]
     paths = ((name, view.get(name)) for name in ("record", "adapter", "report"))
     return [*lines, "", *(f"{name}: {path}" for name, path in paths if path)]
+
+
+def caveat_lines(view: Mapping[str, Any]) -> list[str]:
+    """Return what the most frequent answer would score, and every warning."""
+    found = (view.get("baselines") or {}).get("majority") or {}
+    lines = [
+        f"always {found['answer']!r}: {name} {value:.3f}"
+        for name, value in (found.get("metrics") or {}).items()
+        if value is not None
+    ]
+    return [*lines, *(f"warning: {each['message']}" for each in view.get("warnings") or ())]
 
 
 def report_lines(view: Mapping[str, Any]) -> list[str]:

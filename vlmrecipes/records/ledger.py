@@ -103,6 +103,8 @@ def outcome(folder: Path) -> dict[str, Any]:
         "record": str((folder / records.NAME).absolute()),
         "snapshot": next(part["snapshot"] for part in found["data"]),
         "metrics": found["metrics"],
+        "baselines": found.get("baselines") or {},
+        "warnings": found.get("warnings") or [],
         "adapter": str(weights.absolute()) if weights else None,
         "report": str((folder / "report.html").absolute()),
         "seconds": found["seconds"],

@@ -141,8 +141,8 @@ def read(folder: Path) -> dict[str, Any]:
 
 def _empty() -> dict[str, Any]:
     # Every field is there from the start, so that no reader has to ask whether it is.
-    names = ("plan", "data", "model", "train", "generate", "metrics", "environment")
-    return {name: [] if name == "data" else {} for name in names}
+    names = ("plan", "data", "model", "train", "generate", "metrics", "baselines", "warnings", "environment")
+    return {name: [] if name in ("data", "warnings") else {} for name in names}
 
 
 def _load(path: Path) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from vlmrecipes.evaluate.metrics import Score
 from vlmrecipes.evaluate.score import Answer, score
 from vlmrecipes.plan import Plan, chosen
 from vlmrecipes.records import predictions, record
+from vlmrecipes.records.caveats import against_majority, majority, warnings
 from vlmrecipes.records.fields import trained_fields
 from vlmrecipes.records.predictions import MODELS
 
@@ -61,7 +62,11 @@ def score_run(folder: Path, plan: Plan) -> None:
             generate[model] = _probed(found["stats"], said, names)
             rows += [row | counts(scores, place) for place, row in enumerate(said)]
     predictions.write(folder / predictions.NAME, rows, names)
-    fields = {"metrics": results, "generate": generate}
+    found = warnings(plan, rows, results, generate)
+    baselines = majority(plan, [answer(row) for row in rows if row["model"] == next(reversed(results))], results)
+    fields: dict[str, Any] = {"metrics": results, "generate": generate}
+    fields |= {"baselines": {"majority": baselines} if baselines else {}}
+    fields |= {"warnings": [*found, *against_majority(baselines, results)]}
     if (trained := folder / "trained.json").exists():
         fields |= trained_fields(json.loads(trained.read_text("utf-8")), record.read(folder)["model"])
     record.update(folder, **fields)

@@ -1,0 +1,208 @@
+"""What would mislead a reader of a run's scores, told in its record as `warnings: [{code, message, …}]`."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from vlmrecipes.data.snapshot import Snapshot, open_snapshot
+from vlmrecipes.evaluate.metrics import resolve
+from vlmrecipes.evaluate.paired import Counts, compare
+from vlmrecipes.evaluate.score import Answer, score
+from vlmrecipes.evaluate.text import ws
+from vlmrecipes.plan import Plan
+
+NEAR, NEAR_LONG = 4, 16
+"""Bits in which the 64-bit and the 256-bit perceptual hashes of near images differ at most."""
+CELLS = 1 << 22
+"""Pairs of hashes compared at once."""
+SHARE = 0.05
+"""A larger share of truncated or empty answers is told."""
+BLIND = 0.9
+"""A model that reaches this share of its score on blank pictures does not need them."""
+SHOWN = 3
+
+Row = Mapping[str, Any]
+Results = Mapping[str, Mapping[str, Mapping[str, Any]]]
+Warnings = Iterator[dict[str, Any]]
+
+
+def warnings(plan: Plan, rows: Sequence[Row], results: Results, generate: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return what speaks against taking the scores at their word; each has a `code`, a `message` and its numbers.
+
+    `rows` are those of predictions.parquet with their counts, `results` and `generate` the record's `metrics` and `generate`.
+    """
+    trained = [open_snapshot(plan.store, name) for name in plan.train_names()]
+    scored = [open_snapshot(plan.store, name) for name in plan.eval_names()]
+    return [
+        *_near_overlap(trained, scored, rows),
+        *_image_policy(trained, scored),
+        *_empty_references(rows),
+        *_answers(rows),
+        *_gain(rows, results),
+        *_blind(results, generate),
+    ]
+
+
+def majority(plan: Plan, answers: Sequence[Answer], results: Results) -> dict[str, Any]:
+    """Return `{answer, share, metrics}` of always giving the most frequent training answer; empty where that is no rival.
+
+    It is one for metrics of right and wrong answers (VQA accuracy, exact match, …), not for error rates of read text.
+    """
+    names = [name for name in next(iter(results.values()), {}) if resolve(name).better == "higher"]
+    told = [
+        ws(sample.answer) for name in plan.train_names() for sample in open_snapshot(plan.store, name).samples("train")
+    ]
+    if not names or not told or not answers:
+        return {}
+    answer, count = min(Counter(told).items(), key=lambda item: (-item[1], item[0]))
+    same = [
+        Answer(id=one.id, prediction=answer, references=one.references, cluster=one.cluster, labels={})
+        for one in answers
+    ]
+    found, _ = score(same, names, resamples=1)
+    return {
+        "answer": answer,
+        "share": count / len(told),
+        "metrics": {name: summary["value"] for name, summary in found.items()},
+    }
+
+
+def against_majority(found: Mapping[str, Any], results: Results) -> Warnings:
+    """Yield a warning for each metric whose interval reaches down to what the most frequent answer scores."""
+    last = list(results.values())[-1] if results else {}
+    for name, value in (found.get("metrics") or {}).items():
+        low = last[name]["low"]
+        if value is not None and low is not None and low <= value:
+            message = (
+                f"always answering {found['answer']!r} scores {name} {value:.3f}: the model's {last[name]['value']:.3f} "
+                "is not clearly more"
+            )
+            yield {"code": "majority-answer", "message": message, "metric": name, "majority": value}
+
+
+def _near_overlap(trained: Sequence[Snapshot], scored: Sequence[Snapshot], rows: Sequence[Row]) -> Warnings:
+    """Compare perceptual hashes; pixels that are the same on both sides are refused by the plan."""
+    learned = {key for snapshot in trained for sample in snapshot.samples("train") for key in sample.images}
+    seen = {key for row in rows for key in row["images"]}
+    if not learned or not seen:
+        return
+    near = sorted(_near(_hashes(scored, seen - learned), _hashes(trained, learned)) | (seen & learned))
+    if near:
+        samples = sorted({row["id"] for row in rows if not set(near).isdisjoint(row["images"])})
+        message = (
+            f"{len(samples)} scored samples have pictures that look like training pictures (near by perceptual hash; "
+            f"samples {', '.join(samples[:SHOWN])}): their scores may be remembered, not read"
+        )
+        yield {"code": "near-overlap", "message": message, "samples": len(samples), "images": len(near)}
+
+
+def _hashes(snapshots: Sequence[Snapshot], keys: set[str]) -> dict[str, tuple[int, bytes]]:
+    found = {}
+    for snapshot in snapshots:
+        table = snapshot.columns("images", ("key", "phash", "phash256"))
+        columns = (table[name].to_pylist() for name in ("key", "phash", "phash256"))
+        found.update({key: (short, long) for key, short, long in zip(*columns, strict=True) if key in keys})
+    return found
+
+
+def _near(scored: Mapping[str, tuple[int, bytes]], learned: Mapping[str, tuple[int, bytes]]) -> set[str]:
+    """Return the keys in `scored` that are near to one in `learned`."""
+    import numpy as np
+
+    names, others = list(scored), list(learned.values())
+    short = [np.array([one[0] for one in side], dtype=np.uint64) for side in (scored.values(), others)]
+    found = set()
+    step = max(1, CELLS // max(1, len(others)))
+    for start in range(0, len(names), step):
+        bits = np.bitwise_count(short[0][start : start + step, None] ^ short[1][None, :])
+        for place, other in zip(*np.nonzero(bits <= NEAR), strict=True):
+            name = names[start + place]
+            apart = int.from_bytes(scored[name][1]) ^ int.from_bytes(others[other][1])
+            if apart.bit_count() <= NEAR_LONG:
+                found.add(name)
+    return found
+
+
+def _image_policy(trained: Sequence[Snapshot], scored: Sequence[Snapshot]) -> Warnings:
+    for one in scored:
+        for other in trained:
+            mine, theirs = (snapshot.manifest["declaration"]["prepare"] for snapshot in (one, other))
+            keys = [key for key in sorted(mine.keys() | theirs.keys()) if mine.get(key) != theirs.get(key)]
+            if keys:
+                told = ", ".join(f"{key} {theirs.get(key)} and {mine.get(key)}" for key in keys)
+                message = (
+                    f"pictures of {other.name} (learned) and {one.name} (scored) were prepared differently: {told}"
+                )
+                yield {"code": "image-policy", "message": message, "keys": keys}
+
+
+def _empty_references(rows: Sequence[Row]) -> Warnings:
+    empty = sorted({row["id"] for row in rows if not any(ws(text) for text in row["references"])})
+    if empty:
+        message = f"{len(empty)} scored samples have only empty references (samples {', '.join(empty[:SHOWN])})"
+        yield {"code": "empty-references", "message": message, "samples": len(empty)}
+
+
+def _answers(rows: Sequence[Row]) -> Warnings:
+    """Tell of answers that failed, stopped at the token limit, or are empty where something was to be said."""
+    for model in dict.fromkeys(row["model"] for row in rows):
+        own = [row for row in rows if row["model"] == model]
+        failed = sum(row["prediction"] is None for row in own)
+        cut = sum(bool(row["truncated"]) for row in own)
+        empty = sum(row["prediction"] is not None and not ws(row["prediction"]) for row in own)
+        if failed:
+            message = f"{model}: {failed} of {len(own)} answers failed and count as wrong"
+            yield {"code": "failed-answers", "message": message, "model": model, "share": failed / len(own)}
+        for code, count, what in (
+            ("truncated-answers", cut, "stopped at the token limit"),
+            ("empty-answers", empty, "are empty"),
+        ):
+            if count > SHARE * len(own):
+                message = f"{model}: {count} of {len(own)} answers {what}"
+                yield {"code": code, "message": message, "model": model, "share": count / len(own)}
+
+
+def _gain(rows: Sequence[Row], results: Results) -> Warnings:
+    """Test the tuned model against the base model on the same samples."""
+    sides = [{row["id"]: row for row in rows if row["model"] == model} for model in ("base", "tuned")]
+    if not all(sides):
+        return
+    for name in results["tuned"]:
+        lower = resolve(name).better == "lower"
+        base, tuned = ([side[key] for key in sides[0]] for side in sides)
+        clusters = [row["group"] for row in base]
+        found = compare(_counts(base, name), _counts(tuned, name), clusters, lower_is_better=lower)
+        if found.difference is None or found.low is None or found.high is None:
+            continue
+        numbers = {"metric": name, "difference": found.difference, "low": found.low, "high": found.high}
+        bounds = f"{found.difference:+.3f} (95 % {found.low:+.3f} to {found.high:+.3f})"
+        if found.low <= 0 <= found.high:
+            message = f"{name} changed by {bounds}: these samples cannot tell whether tuning helped"
+            yield {"code": "gain-unclear", "message": message} | numbers
+        elif (found.difference > 0) == lower:
+            message = f"{name} changed by {bounds}: the untuned model is better"
+            yield {"code": "base-better", "message": message} | numbers
+
+
+def _counts(rows: Sequence[Row], name: str) -> Counts:
+    return Counts([row[f"{name}.numerator"] for row in rows], [row[f"{name}.denominator"] for row in rows])
+
+
+def _blind(results: Results, generate: Mapping[str, Any]) -> Warnings:
+    """Compare the score on blank pictures, which the engine probed, with that of the same rows as they are."""
+    for model in results:
+        probe = ((generate.get(model) or {}).get("probes") or {}).get("blank") or {}
+        for name, blank in (probe.get("metrics") or {}).items():
+            seen = (probe.get("seen") or {}).get(name)
+            if blank is not None and seen is not None and _needs_no_picture(name, blank, seen):
+                message = (
+                    f"{model}: {name} is {blank:.3f} on blank pictures and {seen:.3f} on the real ones: does it look?"
+                )
+                numbers = {"model": model, "metric": name, "blank": blank, "seen": seen}
+                yield {"code": "blind", "message": message} | numbers
+
+
+def _needs_no_picture(name: str, blank: float, seen: float) -> bool:
+    return blank <= seen / BLIND if resolve(name).better == "lower" else blank >= seen * BLIND

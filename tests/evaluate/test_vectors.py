@@ -1,6 +1,7 @@
 """Every metric against the measured outputs of the code whose definition it names."""
 
 import json
+import math
 from collections.abc import Callable
 from pathlib import Path
 from statistics import fmean
@@ -9,7 +10,7 @@ from typing import Any
 import pytest
 
 from vlmrecipes.evaluate import answers, captions, metrics, text
-from vlmrecipes.evaluate.interval import wilson
+from vlmrecipes.evaluate.interval import standard_error, wilson
 from vlmrecipes.evaluate.score import Answer, score
 
 DATA = json.loads((Path(__file__).parents[1] / "data" / "metric_vectors.json").read_text("utf-8"))
@@ -159,3 +160,15 @@ def test_wilson_agrees_with_statsmodels(vector: dict[str, Any]) -> None:
 @pytest.mark.parametrize("answer", ["it's", "let's", "she's", "somebody'd", "Im", "lets", "shes", "yalldve", "owsat"])
 def test_contractions_that_the_table_does_not_complete_stay(answer: str) -> None:
     assert answers.vqa_fold(answer) == {"somebody'd": "somebodyd"}.get(answer, answer.lower())
+
+
+ERRORS = [v for v in DATA["stat_vectors"] if v["metric"] in {"mean_stderr_lmms", "clustered_stderr_lmms"}]
+
+
+@pytest.mark.parametrize("vector", ERRORS, ids=lambda v: f"{v['metric']}-{len(v['inputs']['scores'])}")
+def test_standard_errors_agree_with_lmms_eval(vector: dict[str, Any]) -> None:
+    inputs = vector["inputs"]
+    clusters = [str(each) for each in inputs["cluster_ids"]] if "cluster_ids" in inputs else None
+    found, expected = standard_error(inputs["scores"], clusters), vector["expected"]
+    expected = math.nan if isinstance(expected, dict) else expected  # one score: NaN there, or an error
+    assert found == pytest.approx(expected, abs=1e-12, nan_ok=True)

@@ -78,6 +78,12 @@ def edits(reference: Sequence[str], prediction: Sequence[str]) -> Edits:
     """Return the edits of a shortest alignment of two sequences of units."""
     if reference == prediction:
         return Edits(len(reference), 0, 0, 0)
+    longer = len(prediction) - len(reference)
+    if (distance := Levenshtein.distance(reference, prediction)) == abs(longer):
+        # Nothing but insertions, or nothing but deletions: the alignment need not be looked at.
+        return Edits(len(reference) - max(0, -longer), 0, max(0, -longer), max(0, longer))
+    if not longer and distance == 1:
+        return Edits(len(reference) - 1, 1, 0, 0)
     tags = [tag for tag, _, _ in Levenshtein.editops(reference, prediction).as_list()]
     substitutions, deletions, insertions = (tags.count(tag) for tag in ("replace", "delete", "insert"))
     return Edits(len(reference) - substitutions - deletions, substitutions, deletions, insertions)

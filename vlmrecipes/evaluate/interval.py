@@ -122,3 +122,19 @@ def wilson(successes: int, n: int, level: float = LEVEL) -> tuple[float, float]:
     centre = (share + spread / 2.0) / (1.0 + spread)
     half = z * math.sqrt(share * (1.0 - share) / n + spread / (4.0 * n)) / (1.0 + spread)
     return (0.0 if successes == 0 else centre - half), (1.0 if successes == n else centre + half)
+
+
+def standard_error(scores: Sequence[float], clusters: Sequence[str] | None = None) -> float:
+    """Return the standard error of the mean of scores, with covariance inside clusters (Miller, eq. 4); NaN below two.
+
+    lmms-eval prints the same number; intervals here are bootstrapped instead.
+    """
+    n = len(scores)
+    if n < 2:  # noqa: PLR2004 - one score does not vary
+        return math.nan
+    mean = math.fsum(scores) / n
+    off = [score - mean for score in scores]
+    squares = math.fsum(each * each for each in off)
+    totals = cluster_sums([str(i) for i in range(n)] if clusters is None else clusters, off)
+    covariance = math.fsum((totals[:, 0] ** 2).tolist()) - squares
+    return math.sqrt(max(0.0, squares / (n - 1) / n + covariance / n**2))

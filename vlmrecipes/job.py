@@ -25,14 +25,17 @@ from vlmrecipes.evaluate.engines import Engine
 from vlmrecipes.evaluate.engines.external import external
 from vlmrecipes.evaluate.generate import generate
 from vlmrecipes.evaluate.journal import Journal
+from vlmrecipes.evaluate.metrics import resolve
 from vlmrecipes.plan import Plan, chosen, read_plan, training_rows
 from vlmrecipes.plan.checks import EXTERNAL
 from vlmrecipes.progress import track
 from vlmrecipes.records import atomic
+from vlmrecipes.records.scoring import evaluated, rows_of, values
 
 if TYPE_CHECKING:
     from vlmrecipes.evaluate.engines.hf import HfEngine
     from vlmrecipes.models.catalog import ModelRef
+    from vlmrecipes.train.watch import Watch
 
 FAILURE = "failure.txt"
 LENGTHS = "lengths.npy"
@@ -141,15 +144,41 @@ class _Job:
             run=self.folder,
             resume=True,
             base=self.plan.model.id,
+            watch=self._watch(processor),
         )
         self._model = None
-        shutil.rmtree(self.folder / "checkpoints", ignore_errors=True)
+        for name in ("checkpoints", "best"):
+            shutil.rmtree(self.folder / name, ignore_errors=True)
         for name in ("rows.arrow", LENGTHS):
             (self.folder / name).unlink(missing_ok=True)
         told = asdict(result) | about
         told["path"] = result.path.name
         told["parameters"] = {"total": told.pop("total"), "trainable": told.pop("trainable")}
         return told
+
+    def _watch(self, processor: Any) -> Watch | None:
+        """Return what is scored while training: always the same samples."""
+        from vlmrecipes.evaluate.engines.hf import HfEngine
+        from vlmrecipes.train.watch import Watch
+
+        settings = self.recipe.eval
+        if settings.every is None:
+            return None
+        samples = evaluated(self.plan, settings.every_limit)
+
+        def score(model: Any) -> dict[str, float | None]:
+            engine = HfEngine(
+                model, processor, self.plan.max_new_tokens, rows=settings.batch_size, tokens=settings.batch_tokens
+            )
+            said = []
+            for part in self.plan.eval_names():
+                some = [sample for name, sample in samples if name == part]
+                found = generate(engine, some, self._snapshot(part).reader(), probe=False)
+                said += [asdict(prediction) for prediction in found.predictions]
+            return values(rows_of("tuned", samples, said), settings.metrics)
+
+        better = resolve(settings.select).better if settings.select else "lower"
+        return Watch(every=settings.every, score=score, select=settings.select, better=better)
 
     def _predict(self, name: str) -> dict[str, Any]:
         return self._generated(name, self._engine(None))
@@ -174,13 +203,13 @@ class _Job:
 
     def _weights(self, folder: Path | None) -> tuple[ModelRef, Path | None]:
         """Return the model to load, and the adapter to put on it, for what was trained into `folder`."""
-        from vlmrecipes.models.catalog import resolve
+        from vlmrecipes.models import catalog
 
         if folder is None:
             return self.plan.model, None
         if (folder / "adapter_config.json").exists():
             return self.plan.model, folder
-        return resolve(str(folder)), None
+        return catalog.resolve(str(folder)), None
 
     def _engine(self, tuned: Path | None) -> HfEngine:
         """Return an engine with the weights in `tuned`, or with the base model."""

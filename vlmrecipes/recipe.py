@@ -177,8 +177,6 @@ class Eval(Table):
     """Most tokens generated at once, prompts and answers; default: what the device holds well."""
     max_new_tokens: int | None = Field(default=None, ge=1)
     """Longest prediction; default: the longest reference in tokens and a margin."""
-    cache: bool = False
-    """Keep answers in the store, and take them from there when model, adapter, pictures, prompt and settings are the same."""
     every: int | None = Field(default=None, ge=1)
     """While training, score a fixed part of the eval side every so many steps."""
     every_limit: int = Field(default=64, ge=1)

@@ -1,13 +1,18 @@
 from __future__ import annotations
 
+import io
 from typing import Any
 
 import pytest
 import torch
+from PIL import Image
 from tiny import MemoryReader, lines, model, png, processor, sample, user
 
+from vlmrecipes.errors import RunError
 from vlmrecipes.evaluate.engines.hf import HfEngine, end_tokens
-from vlmrecipes.evaluate.generate import generate
+from vlmrecipes.evaluate.generate import Blank, generate
+from vlmrecipes.models.catalog import resolve
+from vlmrecipes.models.load import load_model
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*is not writable.*:UserWarning")
 
@@ -111,3 +116,41 @@ def test_nothing_to_answer() -> None:
     found, stats = answer(MemoryReader(), [], model())
     assert found == []
     assert stats["probes"] == {}
+
+
+def test_a_token_budget_fills_batches_and_short_rows_share_one() -> None:
+    reader = MemoryReader()
+    engine = HfEngine(model(), processor(), 6, tokens=150)
+    sizes = [len(answered) for answered in engine.answers(samples(reader), reader)]
+    assert sum(sizes) == 7
+    assert sizes == sorted(sizes)
+    assert sizes[0] < sizes[-1]
+
+
+def test_rows_that_ended_leave_the_batch_and_change_nothing() -> None:
+    reader, network = MemoryReader(), load_model(resolve("builtin:reader"))
+    given, found = samples(reader), {}
+    rows: list[int] = []
+    network.register_forward_pre_hook(lambda _, __, more: rows.append(len(more["input_ids"])), with_kwargs=True)
+    for compact in (True, False):
+        rows.clear()
+        engine = HfEngine(network, processor(), 40, compact=compact)
+        found[compact] = dict(one for answered in engine.answers(given, reader) for one in answered)
+        assert (min(rows) < max(rows)) == compact
+    assert found[True] == found[False]
+    assert len({one.tokens for one in found[True].values()}) > 1
+
+
+def test_blank_pictures_have_the_size_of_the_real_ones() -> None:
+    reader = MemoryReader()
+    (data,) = Blank(reader).read([reader.add(png(50, 32, 7))])
+    with Image.open(io.BytesIO(data)) as image:
+        assert (image.size, image.convert("RGB").getextrema()) == ((50, 32), ((255, 255),) * 3)
+
+
+def test_nothing_answered_at_all_is_an_error() -> None:
+    reader = MemoryReader()
+    given = lines(reader, 2)
+    reader.images = dict.fromkeys(reader.images, b"no picture")
+    with pytest.raises(RunError, match="none of 2 rows could be answered"):
+        answer(reader, given, model())

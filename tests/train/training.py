@@ -17,6 +17,7 @@ from vlmrecipes.models.turns import Row, rows_of
 from vlmrecipes.recipe import Lora, Train
 from vlmrecipes.train.backend import TrainResult
 from vlmrecipes.train.trl_backend import train
+from vlmrecipes.train.watch import Watch
 
 STEPS = 6
 SETTINGS = {"batch_size": 2, "gradient_accumulation": 2, "learning_rate": 1e-3, "save_steps": 2, "logging_steps": 1}
@@ -41,7 +42,13 @@ def rows(reader: MemoryReader) -> list[Row]:
 
 
 def run(
-    folder: Path, *, lora: Lora | None = LORA, reads: int | None = None, resume: bool = False, **more: Any
+    folder: Path,
+    *,
+    lora: Lora | None = LORA,
+    reads: int | None = None,
+    resume: bool = False,
+    watch: Watch | None = None,
+    **more: Any,
 ) -> TrainResult:
     """Train in `folder`; with `reads`, until so many batches are read."""
     reader = MemoryReader() if reads is None else KillingReader(reads=reads)
@@ -60,4 +67,5 @@ def run(
         run=folder,
         resume=resume,
         base="builtin:reader",
+        watch=watch,
     )

@@ -11,6 +11,7 @@ from vlmrecipes.errors import InputError
 from vlmrecipes.models.turns import Row
 from vlmrecipes.recipe import Lora, Train
 from vlmrecipes.train.rows import Reader
+from vlmrecipes.train.watch import Watch
 
 if TYPE_CHECKING:
     import numpy as np
@@ -25,6 +26,8 @@ class TrainResult:
     """Optimizer steps, those before an interruption included."""
     seconds: float
     """Time in the training loop of this process, checkpoints included."""
+    selected: dict[str, Any] | None
+    """`step, metric, value` of the step whose weights these are; None for the last."""
     samples_seen: int
     """Rows shown in this process."""
     loss_first: float
@@ -57,12 +60,14 @@ class Backend(Protocol):
         run: Path,
         resume: bool = False,
         base: str = "",
+        watch: Watch | None = None,
     ) -> TrainResult:
         """Train for `steps` optimizer steps and leave the result in the folder `run`.
 
         `lengths` [N] holds the tokens of every row, `readers` a reader of images for every part that the rows name, `base`
         the id that the adapter names as its base model (default: where the model was loaded from). With `resume`, the
-        newest complete checkpoint in `run` is gone on from. Raises InputError when no module gets an adapter, RunError
+        newest complete checkpoint in `run` is gone on from. `watch` scores the model
+        on the way. Raises InputError when no module gets an adapter, RunError
         when the training fails.
         """
 

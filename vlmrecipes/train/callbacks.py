@@ -11,6 +11,7 @@ from typing import Any
 
 from vlmrecipes.errors import RunError
 from vlmrecipes.progress import Advance
+from vlmrecipes.train.watch import Best, Values, Watch
 
 
 @dataclass(slots=True)
@@ -30,12 +31,19 @@ class MetricsLog:
         self._start = time.monotonic() - (kept[-1]["seconds"] if kept else 0.0)
 
     def add(self, step: int, logs: dict[str, float]) -> None:
-        """Append the figures of a step; `seconds` counts training time, that of interrupted processes included."""
+        """Append the figures of a step."""
         names = ("epoch", "loss", "learning_rate", "grad_norm")
+        self._append({"step": step} | {name: logs[name] for name in names if name in logs})
+
+    def score(self, step: int, values: Values) -> None:
+        """Append the scores of a step."""
+        self._append({"step": step, "eval": dict(values)})
+
+    def _append(self, entry: dict[str, Any]) -> None:
+        """Write a line; `seconds` counts training time, that of interrupted processes included."""
         seconds = round(time.monotonic() - self._start, 3)
-        entry = {"step": step} | {name: logs[name] for name in names if name in logs} | {"seconds": seconds}
         with self.path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(entry) + "\n")
+            file.write(json.dumps(entry | {"seconds": seconds}) + "\n")
 
     def entries(self) -> list[dict[str, Any]]:
         """Return the logged steps that can be read."""
@@ -51,15 +59,21 @@ def _entry(line: str) -> dict[str, Any] | None:
     return entry if isinstance(entry, dict) and "step" in entry else None
 
 
-def callbacks(log: MetricsLog, advance: Advance) -> list[Any]:
-    """Return transformers' callbacks that keep `log` and report steps to `advance`."""
+def callbacks(log: MetricsLog, advance: Advance, watch: Watch | None, best: Best) -> list[Any]:
+    """Return transformers' callbacks that keep `log`, report steps to `advance`, score what is due and keep the `best`."""
     from transformers import TrainerCallback
 
     class Report(TrainerCallback):  # type: ignore[misc] # transformers is untyped here
         """Passes on what the trainer tells."""
 
-        def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:  # noqa: ARG002
+        def on_step_end(self, args: Any, state: Any, control: Any, *, model: Any, **_: Any) -> None:  # noqa: ARG002
             advance(1)
+            if watch and watch.due(state.global_step, state.max_steps):
+                values = watch.values(model)
+                log.score(state.global_step, values)
+                advance(0, ", ".join(f"{name} {value:.3f}" for name, value in values.items() if value is not None))
+                if watch.select:
+                    best.offer(state.global_step, values[watch.select], watch, model.save_pretrained)
 
         def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float], **_: Any) -> None:  # noqa: ARG002
             if "loss" in logs:

@@ -20,6 +20,7 @@ from vlmrecipes.train.collate import Collator, share_by_name
 from vlmrecipes.train.order import Order
 from vlmrecipes.train.rows import Reader, dataset
 from vlmrecipes.train.trainer import trainer_class
+from vlmrecipes.train.watch import Best, Watch
 
 if TYPE_CHECKING:
     import numpy as np
@@ -46,6 +47,7 @@ def train(  # noqa: PLR0913
     run: Path,
     resume: bool = False,
     base: str = "",
+    watch: Watch | None = None,
 ) -> TrainResult:
     """Train with TRL's SFTTrainer; see `Backend`. Leaves `run/adapter`, or `run/model` when `lora` is None."""
     from transformers import set_seed
@@ -54,6 +56,9 @@ def train(  # noqa: PLR0913
     start = newest(run / "checkpoints") if resume else None
     log = MetricsLog(run / "metrics.jsonl")
     log.rewind(start[1] if start else 0)
+    best = Best(run / "best")
+    if start is None:
+        best.forget()
     targets = None if lora is None else adapters.targets(model, lora)
     with track("train", steps) as advance:
         advance(start[1] if start else 0)
@@ -64,12 +69,15 @@ def train(  # noqa: PLR0913
             train_dataset=dataset(rows, readers, run / "rows.arrow"),
             processing_class=processor,
             peft_config=None if lora is None or targets is None else adapters.config(lora, targets),
-            callbacks=callbacks(log, advance),
+            callbacks=callbacks(log, advance, watch, best),
             order=Order(lengths, settings.batch_size, settings.seed, by_length=settings.group_by_length),
         )
         seconds = _fit(trainer, start, settings, steps)
+    if selected := best.note():
+        trainer.load_weights(best.folder)
     return TrainResult(
         steps=steps,
+        selected=selected,
         seconds=seconds,
         lora_modules=() if targets is None else compressed((*targets.adapted, *targets.whole)),
         path=_save(trainer, processor, run, base, lora is not None),

@@ -1,0 +1,81 @@
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import signal
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tiny import MemoryReader, lines, model, processor
+
+from vlmrecipes.evaluate.engines import Prediction
+from vlmrecipes.evaluate.engines.hf import HfEngine
+from vlmrecipes.evaluate.generate import generate
+from vlmrecipes.evaluate.journal import Journal
+
+pytestmark = pytest.mark.filterwarnings("ignore:.*is not writable.*:UserWarning")
+ROWS = 8
+
+
+@dataclass
+class Watched:
+    """Notes which samples an engine is asked for."""
+
+    engine: HfEngine
+    asked: list[str] = field(default_factory=list)
+
+    def answers(self, samples: Sequence[Any], images: Any) -> Any:
+        self.asked += [sample.id for sample in samples]
+        return self.engine.answers(samples, images)
+
+    def about(self) -> dict[str, Any]:
+        return self.engine.about()
+
+
+def work(path: Path, kill_after: int | None = None) -> tuple[list[Prediction], list[str]]:
+    """Answer eight rows, two at a time; or end the process as `kill -9` does once so many rows are done."""
+    reader, engine, done = MemoryReader(), Watched(HfEngine(model(), processor(), 4, rows=2)), 0
+
+    def progress(count: int) -> None:
+        nonlocal done
+        done += count
+        if kill_after is not None and done >= kill_after:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    found = generate(engine, lines(reader, ROWS), reader, journal=Journal(path), probe=False, on_progress=progress)
+    return found.predictions, engine.asked
+
+
+def test_killed_and_gone_on_with_repeats_no_finished_row(tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    one = multiprocessing.get_context("spawn").Process(target=work, args=(path, 4))
+    one.start()
+    one.join(120)
+    assert one.exitcode == -signal.SIGKILL
+    kept = {json.loads(line)["id"] for line in path.read_text().splitlines()}
+    assert len(kept) == 4
+    with path.open("a") as file:
+        file.write('{"id": "cut o')
+    found, asked = work(path)
+    assert len(asked) == ROWS - 4
+    assert not kept & set(asked)
+    assert found == work(tmp_path / "other.jsonl")[0]
+    assert len(path.read_text().splitlines()) == ROWS
+
+
+def test_rows_that_failed_are_tried_again(tmp_path: Path) -> None:
+    reader = MemoryReader()
+    given = lines(reader, 3)
+    data = reader.images[given[1].images[0]]
+    reader.images[given[1].images[0]] = b"broken for now"
+    journal = Journal(tmp_path / "rows.jsonl")
+    engine = HfEngine(model(), processor(), 4)
+    first = generate(engine, given, reader, journal=journal, probe=False)
+    assert first.stats["failed"] == 1
+    reader.images[given[1].images[0]] = data
+    again = generate(engine, given, reader, journal=journal, probe=False)
+    assert (again.stats["failed"], again.stats["resumed"]) == (0, 2)

@@ -183,13 +183,14 @@ def test_duplicates_are_kept_when_they_are_told_to_be(tmp_path: Path) -> None:
     assert len({sample.id for sample in open_snapshot(str(tmp_path / "store"), "pages").samples()}) == 16
 
 
-def test_declared_sides_are_kept_and_images_on_both_are_counted(tmp_path: Path) -> None:
+def test_declared_sides_are_kept_and_training_rows_with_images_of_eval_are_dropped(tmp_path: Path) -> None:
     rows = [
         row | {"side": "eval" if place % 4 == 0 else "train"} for place, row in enumerate(project(tmp_path / "a", 8))
     ]
     result = ingested(declared(tmp_path / "a", rows, source='split = "{side}"'), tmp_path / "store")
-    assert result["splits"] == {"train": 12, "eval": 4}
-    assert result["leaks"] == {"images": 4}
+    assert result["splits"] == {"train": 8, "eval": 4}
+    assert result["drops"] == {"contaminated": 4}
+    assert result["leaks"] == {"images": 0, "duplicate_groups": 0, "groups": 0}
 
 
 def test_a_duplicate_that_comes_later_never_moves_a_text_from_eval_to_train(tmp_path: Path) -> None:

@@ -13,12 +13,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vlmrecipes.data.declaration import Declaration, read_declaration
+from vlmrecipes.data.earlier import eval_pictures, held_groups, moves
+from vlmrecipes.data.lookalikes import Picture
 from vlmrecipes.data.manifests import MANIFEST_VERSION, create_manifest, numbers
 from vlmrecipes.data.place import WRITERS, held
 from vlmrecipes.data.prepare.batch import Origins, Task, task_batch
 from vlmrecipes.data.prepare.pool import prepare_batches
 from vlmrecipes.data.sample import Drop, Sample, drop_schema, image_schema, to_table
-from vlmrecipes.data.settle import Picture, Settled, settle
+from vlmrecipes.data.settle import Settled, settle
 from vlmrecipes.data.snapshot import open_snapshot, samples_fingerprint
 from vlmrecipes.data.sources import Opened, open_sources
 from vlmrecipes.data.sources.candidate import Candidate, read_rows
@@ -56,10 +58,17 @@ def ingest(file: Path, *, store: str, workers: int | None = None) -> dict[str, A
     started = time.monotonic()
     declaration = read_declaration(file)
     sources = open_sources(declaration, file)
+    benchmarks = eval_pictures(store, declaration.dedup.decontaminate, str(file))
     with held(store, WRITERS, shared=True), held(store, f"datasets/{declaration.name}"):
         gathered = _gather(declaration, sources, Store(store), workers or os.cpu_count() or 1)
         _check_drops(declaration, gathered)
-        settled = settle(declaration, gathered.candidates, gathered.images)
+        settled = settle(
+            declaration,
+            gathered.candidates,
+            gathered.images,
+            benchmarks=benchmarks,
+            held=held_groups(store, declaration),
+        )
         manifest, unchanged = _freeze(declaration, gathered, settled, store)
     return _summary(manifest, unchanged=unchanged, seconds=time.monotonic() - started)
 
@@ -193,6 +202,7 @@ def _freeze(declaration: Declaration, gathered: _Gathered, settled: Settled, uri
             "number": number,
             "fingerprint": fingerprint,
             "parent": newest.name if newest else None,
+            "moves": moves(newest, samples),
             "tables": _write_tables(uri, declaration.name, number, samples, drops),
         }
         if create_manifest(uri, manifest):  # otherwise another writer took the number: look again
@@ -227,5 +237,6 @@ def _manifest(declaration: Declaration, read: int, settled: Settled, drops: list
 
 
 def _summary(manifest: dict[str, Any], *, unchanged: bool, seconds: float) -> dict[str, Any]:
-    keys = ("snapshot", "fingerprint", "rows", "drops", "images", "duplicates", "splits", "leaks")
+    keys = ["snapshot", "fingerprint", "rows", "drops", "images", "duplicates", "contaminated", "contradictions"]
+    keys += ["splits", "moves", "largest_group", "leaks"]
     return {key: manifest[key] for key in keys} | {"unchanged": unchanged, "seconds": round(seconds, 3)}

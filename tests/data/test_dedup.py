@@ -7,7 +7,7 @@ import random
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vlmrecipes.data.dedup import exact_duplicates
+from vlmrecipes.data.dedup import exact_duplicates, rank
 from vlmrecipes.data.sample import Split
 
 Row = tuple[str, Split | None, str]
@@ -18,7 +18,7 @@ ROWS: st.SearchStrategy[list[Row]] = st.lists(
 
 def kept(rows: list[Row]) -> list[int]:
     contents, declared, order = zip(*rows, strict=True) if rows else ((), (), ())
-    doubles = exact_duplicates(contents, declared, order)
+    doubles = exact_duplicates(contents, [rank(side, 0, text) for side, text in zip(declared, order, strict=True)])
     return [row for row in range(len(rows)) if row not in doubles]
 
 
@@ -43,4 +43,5 @@ def test_a_row_declared_for_eval_is_kept_before_others(rows: list[Row]) -> None:
 
 
 def test_a_duplicate_names_the_row_that_is_kept() -> None:
-    assert exact_duplicates(["x", "y", "x", "x"], [None] * 4, ["3", "1", "1", "2"]) == {0: 2, 3: 2}
+    ranks = [rank(None, 0, order) for order in "3112"]
+    assert exact_duplicates(["x", "y", "x", "x"], ranks) == {0: (2, 0), 3: (2, 0)}

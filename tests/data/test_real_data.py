@@ -45,4 +45,4 @@ def test_all_lines_of_a_receipt_stay_on_one_side(tmp_path: Path) -> None:
     sides = [{sample.group for sample in samples if sample.split == side} for side in ("train", "eval")]
     assert not sides[0] & sides[1]
     assert all(sides)
-    assert result["leaks"] == {"images": 0}
+    assert result["leaks"] == {"images": 0, "duplicate_groups": 0, "groups": 0}

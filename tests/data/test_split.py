@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vlmrecipes.data.sample import Split
-from vlmrecipes.data.split import in_eval, joined, shared_images, sides
+from vlmrecipes.data.split import RANGE, dealt_number, joined, on_both, sides
 
 Row = tuple[str, tuple[str, ...], Split | None]
 PIXELS = st.lists(st.sampled_from([f"p{number}" for number in range(12)]), max_size=3).map(tuple)
@@ -42,7 +42,7 @@ def test_no_group_and_no_image_is_on_both_sides(rows: list[Row], share: float) -
     for (group, _, _), side in zip(rows, found, strict=True):
         by_group.setdefault(group, set()).add(side)
     assert all(len(both) == 1 for both in by_group.values())
-    assert shared_images(found, [pixels for _, pixels, _ in rows]) == set()
+    assert on_both(found, [pixels for _, pixels, _ in rows]) == set()
 
 
 @settings(deadline=None)
@@ -77,7 +77,7 @@ def test_a_larger_share_only_adds_to_eval(rows: list[Row], small: float, large: 
 def test_the_share_is_roughly_right_at_any_salt() -> None:
     for salt in ("a", "b", "receipts"):
         for share in (0.05, 0.2, 0.5):
-            count = sum(in_eval(f"group {number}", share, salt) for number in range(4000))
+            count = sum(dealt_number(f"group {number}", salt) < share * RANGE for number in range(4000))
             assert abs(count / 4000 - share) < 0.03
 
 

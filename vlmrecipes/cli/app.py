@@ -102,16 +102,16 @@ def _ingest_lines(result: dict[str, Any]) -> list[str]:
     rows, splits = result["rows"], result["splits"]
     drops = ", ".join(f"{reason} {count}" for reason, count in result["drops"].items()) or "none"
     state = "unchanged" if result["unchanged"] else "frozen"
-    leaks = result["leaks"]["images"]
+    leaks = ", ".join(f"{count} {name.replace('_', ' ')}" for name, count in result["leaks"].items() if count)
     return [
         f"{result['snapshot']} {state} in {result['seconds']:.1f} s  {result['fingerprint']}",
         f"  rows read {rows['read']} = samples {rows['samples']} + dropped {rows['dropped']} ({drops})",
         f"  images {result['images']}, train {splits['train']}, eval {splits['eval']}",
-        *(
-            [f"  warning: {leaks} images stand on both sides; a plan on this snapshot will refuse them"]
-            if leaks
-            else []
+        (
+            f"  moved since the parent: {result['moves']['to_eval']} to eval, {result['moves']['to_train']} to train; "
+            f"largest joined group {result['largest_group']} rows; contradictions {result['contradictions']['count']}"
         ),
+        *([f"  warning: {leaks} stand on both sides; a plan on this snapshot refuses shared images"] if leaks else []),
     ]
 
 

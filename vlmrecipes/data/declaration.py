@@ -6,11 +6,11 @@ import re
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from vlmrecipes import tables
 from vlmrecipes.data.source_tables import Source
-from vlmrecipes.tables import FROM_LIST, Table
+from vlmrecipes.tables import FROM_LIST, Strings, Table
 
 NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 
@@ -42,7 +42,21 @@ class Dedup(Table):
     """Which duplicates are dropped."""
 
     exact: bool = True
-    """Drop rows whose decoded images, messages and references are all equal to an earlier row's."""
+    """Drop rows whose decoded images, messages and references are all equal to another row's."""
+    near: int | None = Field(default=None, ge=0, le=12)
+    """Images whose 64-bit perceptual hashes differ in at most so many bits (and whose 256-bit hashes agree) are near: a
+    row with the same prompt and answers as a near one is dropped, others stay on its side. 4 finds resized and
+    recompressed copies; crops and flips are not found. Default: not searched."""
+    keep: Literal["largest", "first-by-id"] = "largest"
+    """Which of near duplicates stays, after those declared for eval: the one with most pixels, or the first by content."""
+    decontaminate: Strings = ()
+    """Snapshots (`benchmark@1`) of the same store: training rows with an image near one of their eval side are dropped."""
+
+    @model_validator(mode="after")
+    def _exact_first(self) -> Dedup:
+        if self.near is not None and not self.exact:
+            raise ValueError("`near` drops exact duplicates too: take out `exact = false`, or `near`")
+        return self
 
 
 class SplitRule(Table):
@@ -52,6 +66,14 @@ class SplitRule(Table):
     """Share of groups on the eval side."""
     salt: str = ""
     """Changing it deals the groups anew; default: the declaration's name."""
+    stratify: str = ""
+    """`{column}` of `metadata`; each of its values gets its share of eval, as nearly as whole groups allow. A grown set keeps
+    whom its parent snapshot had in eval, so its split depends on what it grew from."""
+
+    @property
+    def column(self) -> str:
+        """Return the column that `stratify` names, without braces."""
+        return self.stratify.strip("{}")
 
 
 class Declaration(Table):
@@ -68,6 +90,13 @@ class Declaration(Table):
     prepare: Prepare = Prepare()
     dedup: Dedup = Dedup()
     split: SplitRule = SplitRule()
+
+    @model_validator(mode="after")
+    def _strata_are_kept(self) -> Declaration:
+        column = self.split.column
+        if column and any(column not in source.metadata for source in self.source):
+            raise ValueError(f"split.stratify: add {column!r} to the `metadata` of every source")
+        return self
 
     @field_validator("name")
     @classmethod

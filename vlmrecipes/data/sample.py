@@ -30,6 +30,8 @@ Reason = Literal[
     "timeout",
     "bad_crop",
     "duplicate",
+    "near_duplicate",
+    "contaminated",
 ]
 """Why a row was left out; the closed list."""
 
@@ -52,6 +54,8 @@ class Sample:
     source: str
     metadata: Mapping[str, Any]
     """Scalar columns kept for breakdowns (`question_type`, `page`)."""
+    duplicates: str = ""
+    """Names the duplicate group of its images, 16 hex digits; empty when nothing looks like them. Not in the digest."""
 
     @property
     def answer(self) -> str:
@@ -95,6 +99,12 @@ class Drop:
     """Where the row stands in its source: `manifest.jsonl:12`, with `/3` for the exploded element."""
     reason: Reason
     message: str
+    images: tuple[str, ...] = ()
+    """Keys of the prepared images, when it came so far."""
+    twin: str = ""
+    """Id of the sample that is kept instead; `NAME@N ID` in another snapshot."""
+    distance: int | None = None
+    """Bits of the 64-bit perceptual hash by which its images differ from the twin's."""
 
 
 def primary_key(name: str) -> pa.Field:
@@ -121,6 +131,7 @@ def sample_schema() -> pa.Schema:
             ("split", text),
             ("source", text),
             ("metadata", text),
+            ("duplicates", text),
         ]
     )
 
@@ -152,7 +163,8 @@ def drop_schema() -> pa.Schema:
     """Return the Arrow schema of the drops table."""
     import pyarrow as pa
 
-    return pa.schema([(name, pa.string()) for name in ("source", "key", "reason", "message")])
+    texts = [(name, pa.string()) for name in ("source", "key", "reason", "message", "twin")]
+    return pa.schema([*texts, ("images", pa.list_(pa.string())), ("distance", pa.int32())])
 
 
 def to_table(samples: Sequence[Sample]) -> pa.Table:
@@ -167,6 +179,7 @@ def _row(sample: Sample) -> dict[str, Any]:
     content = sample.content()
     return content | {
         "digest": sample.digest(),
+        "duplicates": sample.duplicates,
         "messages": json.dumps(content["messages"], ensure_ascii=False),
         "metadata": json.dumps(content["metadata"], ensure_ascii=False, sort_keys=True),
     }
@@ -187,4 +200,5 @@ def _sample(row: Mapping[str, Any]) -> Sample:
         split=row["split"],
         source=row["source"],
         metadata=json.loads(row["metadata"]),
+        duplicates=row.get("duplicates") or "",
     )

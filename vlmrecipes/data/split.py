@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Hashable, Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
 
 from vlmrecipes.data.sample import Split
 
 _BITS = 64
+RANGE = float(2**_BITS)
 
 
-def in_eval(group: str, share: float, salt: str) -> bool:
-    """Tell whether a keyed hash of `group` falls into the first `share` (0 to 1) of the hash range."""
+def dealt_number(group: str, salt: str) -> int:
+    """Return a keyed hash of `group` under RANGE; eval is dealt the groups in the first `share` of it."""
     digest = hashlib.blake2b(group.encode("utf-8", "surrogatepass"), key=_key(salt), digest_size=_BITS // 8).digest()
-    return int.from_bytes(digest, "big") < share * float(2**_BITS)
+    return int.from_bytes(digest, "big")
 
 
 def _key(salt: str) -> bytes:
@@ -42,22 +44,32 @@ def _union(parent: list[int], a: int, b: int) -> None:
     parent[max(a, b)] = min(a, b)
 
 
-def sides(
+def sides(  # noqa: PLR0913 - what decides a split
     groups: Sequence[str],
-    pixels: Sequence[Sequence[str]],
+    links: Sequence[Sequence[Hashable]],
     declared: Sequence[Split | None],
     *,
     share: float,
     salt: str,
+    strata: Sequence[str] = (),
+    held: Collection[str] = (),
 ) -> list[Split]:
     """Return the side of every sample.
 
-    Groups that share an image are joined. A joined group is on the eval side when any of its groups is dealt there, or any
-    of its samples is declared there: so growth may move samples from train to eval, never from eval to train.
-    A declared side is kept as declared.
+    Groups that share a link (an image, a near image) are joined. A joined group is on the eval side when any of its groups
+    is dealt there, or any of its samples is declared there: so growth may move samples from train to eval, never from
+    eval to train. A declared side is kept as declared.
+
+    With `strata`, one label a sample, joined groups are taken in the order of their hashes until each stratum has its
+    `share` of samples, as nearly as whole groups allow. No rule that looks at the data alone can hold both that share and
+    everybody who was in eval; so the groups `held`, those of the parent snapshot's eval side, are in eval first.
     """
-    components = joined([(f"g{group}", *keys) for group, keys in zip(groups, pixels, strict=True)])
-    evals = _eval_components(components, groups, declared, share, salt)
+    components = joined([(f"g{group}", *names) for group, names in zip(groups, links, strict=True)])
+    evals = _eval_components(components, groups, declared, 0.0 if strata else share, salt)
+    if strata:
+        evals |= {component for component, group in zip(components, groups, strict=True) if group in held}
+        numbers = [dealt_number(group, salt) for group in groups]
+        evals |= _filled(components, numbers, strata, evals, share)
     return [
         side or ("eval" if component in evals else "train")
         for component, side in zip(components, declared, strict=True)
@@ -71,15 +83,36 @@ def _eval_components(
     evals = set()
     for component, group, side in zip(components, groups, declared, strict=True):
         if side is None and group not in dealt:
-            dealt[group] = in_eval(group, share, salt)
+            dealt[group] = dealt_number(group, salt) < share * RANGE
         if side == "eval" or (side is None and dealt[group]):
             evals.add(component)
     return evals
 
 
-def shared_images(splits: Sequence[Split], pixels: Sequence[Sequence[str]]) -> set[str]:
-    """Return the pixel hashes that stand on both sides: leaks."""
+def _filled(
+    components: Sequence[int], numbers: Sequence[int], strata: Sequence[str], evals: set[int], share: float
+) -> set[int]:
+    """Return the components that fill each stratum up to `share`. A component is of its first stratum by name."""
+    sizes = Counter(components)
+    lowest: dict[int, int] = {}
+    stratum: dict[int, str] = {}
+    for component, number, label in zip(components, numbers, strata, strict=True):
+        lowest[component] = min(number, lowest.get(component, number))
+        stratum[component] = min(label, stratum.get(component, label))
+    wanted: dict[str, float] = defaultdict(float)
+    for component, size in sizes.items():
+        wanted[stratum[component]] += share * size - (size if component in evals else 0)
+    filled = set()
+    for component in sorted(set(sizes) - evals, key=lambda component: lowest[component]):
+        if wanted[stratum[component]] * 2 >= sizes[component]:
+            wanted[stratum[component]] -= sizes[component]
+            filled.add(component)
+    return filled
+
+
+def on_both(splits: Sequence[Split], names: Sequence[Iterable[str]]) -> set[str]:
+    """Return the names (pixel hashes, groups) that stand on both sides: leaks."""
     seen: Mapping[str, set[str]] = {"train": set(), "eval": set()}
-    for side, keys in zip(splits, pixels, strict=True):
-        seen[side].update(keys)
+    for side, some in zip(splits, names, strict=True):
+        seen[side].update(some)
     return seen["train"] & seen["eval"]

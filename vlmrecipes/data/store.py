@@ -119,7 +119,7 @@ def replace_drops(table: Any, wanted: pa.Table) -> None:
 
 
 def replace_samples(table: Any, wanted: pa.Table) -> None:
-    """Make the rows of `table` those of `wanted`, writing only what differs: by id and digest.
+    """Make the rows of `table` those of `wanted`, writing only what differs: by id, digest and duplicate group.
 
     The handle then stands at a version that holds just these: where another process has changed the table between our
     changes, all is done again. Raises StoreError when that happens too often.
@@ -156,7 +156,7 @@ def _change(table: Any, wanted: pa.Table) -> None:
 
     old, new = dict(_rows(table)), dict(_rows_of(wanted))
     gone = [key for key in old if key not in new]
-    fresh = [key for key, digest in new.items() if old.get(key) != digest]
+    fresh = [key for key, state in new.items() if old.get(key) != state]
     for some in _chunks(gone, 1000):
         quoted = ", ".join(f"'{key}'" for key in some)
         table.delete(f"id IN ({quoted})")
@@ -165,12 +165,13 @@ def _change(table: Any, wanted: pa.Table) -> None:
         table.merge_insert("id").when_matched_update_all().when_not_matched_insert_all().execute(rows)
 
 
-def _rows(table: Any) -> list[tuple[str, str]]:
-    return _rows_of(columns(table, ("id", "digest")))
+def _rows(table: Any) -> list[tuple[str, tuple[str, str]]]:
+    return _rows_of(columns(table, ("id", "digest", "duplicates")))
 
 
-def _rows_of(rows: pa.Table) -> list[tuple[str, str]]:
-    return sorted(zip(rows["id"].to_pylist(), rows["digest"].to_pylist(), strict=True))
+def _rows_of(rows: pa.Table) -> list[tuple[str, tuple[str, str]]]:
+    states = zip(rows["digest"].to_pylist(), rows["duplicates"].to_pylist(), strict=True)
+    return sorted(zip(rows["id"].to_pylist(), states, strict=True))
 
 
 def tagged(table: Any, label: str) -> dict[str, Any]:

@@ -102,7 +102,7 @@ def _counts(snapshot: Snapshot, samples: Sequence[Sample]) -> Iterator[str]:
 def _leaks(snapshot: Snapshot, samples: Sequence[Sample]) -> set[str]:
     pixels = snapshot.pixels()
     found = [[pixels.get(key, key) for key in sample.images] for sample in samples]
-    return split.shared_images([sample.split for sample in samples], found)
+    return split.on_both([sample.split for sample in samples], found)
 
 
 def _images(snapshot: Snapshot, samples: Iterable[Sample], hashed: dict[str, int]) -> list[str]:

@@ -9,6 +9,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from PIL import Image
 
+FLAT = 2.0
+"""Grey levels of 255."""
+
 
 def pixel_hash(image: Image.Image) -> str:
     """Return the SHA-256 of mode, size and pixel bytes, 64 hex digits."""
@@ -22,9 +25,14 @@ def perceptual_hashes(image: Image.Image) -> tuple[int, bytes]:
 
     Both are signs of the lowest frequencies of the cosine transform of a grey copy, against their median
     (Zauner, Implementation and Benchmarking of Perceptual Image Hash Functions, 2010, §3.2.1): 8x8 frequencies of
-    32x32 pixels, and 16x16 of 64x64, most significant bit first.
+    32x32 pixels, and 16x16 of 64x64, most significant bit first. A picture that is flat (grey levels with a standard
+    deviation under FLAT) has no signs worth comparing: its hashes are zero.
     """
+    import numpy as np
+
     grey = image.convert("L")
+    if float(np.asarray(grey).std()) < FLAT:
+        return 0, bytes(32)
     return int.from_bytes(_signs(grey, side=32, low=8), "big"), _signs(grey, side=64, low=16)
 
 
@@ -34,7 +42,8 @@ def _signs(grey: Image.Image, *, side: int, low: int) -> bytes:
 
     cosines = _cosines(side, low)
     pixels = np.asarray(grey.resize((side, side), Image.Resampling.BOX), dtype=np.float64)
-    frequencies = cosines @ pixels @ cosines.T
+    # Rounded: what is zero but for the machine's arithmetic must not give bits.
+    frequencies = np.round(cosines @ pixels @ cosines.T, 6)
     return np.packbits(frequencies > np.median(frequencies)).tobytes()
 
 

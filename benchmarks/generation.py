@@ -33,11 +33,12 @@ import torch
 import transformers
 from PIL import Image, ImageDraw, ImageFont
 
+from vlmrecipes.data.loader import decode
 from vlmrecipes.data.sample import Sample
 from vlmrecipes.evaluate.engines.hf import HfEngine, end_tokens
 from vlmrecipes.evaluate.score import Answer, score
 from vlmrecipes.models.catalog import resolve
-from vlmrecipes.models.chat import Chat, decode, process_prompts
+from vlmrecipes.models.chat import Chat, process_prompts
 from vlmrecipes.models.load import load_model, load_processor
 
 FIXED = 16

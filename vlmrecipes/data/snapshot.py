@@ -2,59 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vlmrecipes.data.declaration import NAME
 from vlmrecipes.data.labels import LABEL, find_label
+from vlmrecipes.data.loader import Images, Rows
 from vlmrecipes.data.manifests import all_manifests, numbers, read_manifest
+from vlmrecipes.data.reader import ImageReader
 from vlmrecipes.data.sample import Sample, Split, from_table
-from vlmrecipes.data.store import IMAGES, Store, columns
-from vlmrecipes.errors import InputError, StoreError
+from vlmrecipes.data.store import Store, columns
+from vlmrecipes.errors import InputError
+from vlmrecipes.extras import need
 from vlmrecipes.fingerprint import PREFIX, canonical, sha256
 
 if TYPE_CHECKING:
-    import numpy as np
     import pyarrow as pa
 
 
 def samples_fingerprint(digests: Sequence[tuple[str, str]]) -> str:
     """Return `sha256:…` over sample digests, given as (id, digest) pairs in any order; ids put them in order."""
     return PREFIX + sha256(canonical([digest for _, digest in sorted(digests)]))
-
-
-class ImageReader:
-    """Encoded image bytes by key, from one version of the images table. Picklable; opens the store where it is used."""
-
-    def __init__(self, uri: str, version: int, keys: np.ndarray, offsets: np.ndarray) -> None:
-        """Take sorted `keys` (n,) as `S32` digests and the row `offsets` (n,) they stand at."""
-        self.uri, self.version = uri, version
-        self._keys, self._offsets = keys, offsets
-        self._table: Any = None
-
-    def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"_table": None}
-
-    def read(self, keys: Sequence[str]) -> list[bytes]:
-        """Return the bytes of the images `keys`, in that order. Raises StoreError for a key that is not there."""
-        if not keys:
-            return []
-        if self._table is None:
-            self._table = Store(self.uri).frozen(IMAGES, self.version)
-        found = self._table.take_offsets(self._rows(keys)).select(["key", "data"]).to_arrow()
-        data = dict(zip(found["key"].to_pylist(), found["data"].to_pylist(), strict=True))
-        if missing := [key for key in keys if key not in data]:
-            raise StoreError(f"{self.uri}: image {missing[0]} is not in version {self.version}")
-        return [data[key] for key in keys]
-
-    def _rows(self, keys: Sequence[str]) -> list[int]:
-        import numpy as np
-
-        wanted = np.array(sorted({bytes.fromhex(key) for key in keys}), dtype="S32")
-        places = np.minimum(np.searchsorted(self._keys, wanted), len(self._keys) - 1)
-        rows: list[int] = sorted(self._offsets[places].tolist())
-        return rows
 
 
 class Snapshot:
@@ -92,11 +62,40 @@ class Snapshot:
 
     def reader(self) -> ImageReader:
         """Return a reader of this snapshot's image bytes."""
-        import numpy as np
+        return ImageReader(self.uri, self.manifest["tables"]["images"]["version"], self._images["key"])
 
-        keys = np.array([bytes.fromhex(key) for key in self._images["key"].to_pylist()], dtype="S32")
-        order = np.argsort(keys)
-        return ImageReader(self.uri, self.manifest["tables"]["images"]["version"], keys[order], order)
+    def to_arrow(self, split: Split | None = None) -> pa.Table:
+        """Return the samples, or those of one side, ordered by id. Images are keys; messages and metadata are JSON text."""
+        import pyarrow.compute as pc
+
+        table = self.table("samples").search().to_arrow().drop_columns(["digest"]).replace_schema_metadata()
+        return (table if split is None else table.filter(pc.equal(table["split"], split))).sort_by("id")
+
+    def to_polars(self, split: Split | None = None) -> Any:
+        """Return the samples, or those of one side, as a `polars.DataFrame` with the columns of `to_arrow`."""
+        return need("polars", "give samples as a data frame").from_arrow(self.to_arrow(split))
+
+    def to_hf(self, split: Split | None = None, *, folder: Path | None = None) -> Any:
+        """Return the samples, or those of one side, as a `datasets.Dataset` whose `images` are decoded when they are asked for.
+
+        Written once as an Arrow file into `folder` (default: the cache of `datasets`), then mapped into memory: images never
+        lie in memory together. Messages are parsed, metadata is JSON text.
+        """
+        from vlmrecipes.data.hub_rows import dataset
+
+        formats = self.columns("images", ("key", "format"))
+        return dataset(self.samples(split), self.reader(), formats, f"{self.fingerprint}-{split or 'all'}", folder)
+
+    def torch(
+        self,
+        split: Split | None = None,
+        *,
+        images: Images = "pil",
+        transform: Callable[[dict[str, Any]], Any] | None = None,
+    ) -> Rows:
+        """Return the samples, or those of one side, as a map-style torch dataset; see `Rows`, and `Rows.loader` for batches."""
+        name = f"{self.fingerprint} {split or 'all'}"
+        return Rows(self.to_arrow(split), self.reader(), images, transform, name)
 
     @cached_property
     def _images(self) -> Any:

@@ -8,7 +8,6 @@ those are rendered in full.
 
 from __future__ import annotations
 
-import io
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -138,14 +137,6 @@ def _with_texts(messages: Sequence[Message], texts: Sequence[str]) -> list[Messa
         for message in messages
         for parts in [_parts(message)]
     ]
-
-
-def decode(data: bytes) -> Image.Image:
-    """Return encoded bytes as an RGB picture. Raises OSError where they hold none."""
-    from PIL import Image
-
-    with Image.open(io.BytesIO(data)) as image:
-        return image.convert("RGB")
 
 
 def blank(width: int, height: int) -> Image.Image:

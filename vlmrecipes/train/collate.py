@@ -10,7 +10,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from vlmrecipes.models.chat import Chat, Pair, decode, process_prompts
+from vlmrecipes.data.loader import decode
+from vlmrecipes.models.chat import Chat, Pair, process_prompts
 
 if TYPE_CHECKING:
     import torch

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from vlmrecipes.data.order import Order
 from vlmrecipes.errors import RunError
 from vlmrecipes.models.parts import compressed
 from vlmrecipes.models.turns import Row
@@ -17,7 +18,6 @@ from vlmrecipes.train.backend import TrainResult
 from vlmrecipes.train.callbacks import MetricsLog, callbacks
 from vlmrecipes.train.checkpoints import aside, newest
 from vlmrecipes.train.collate import Collator, share_by_name
-from vlmrecipes.train.order import Order
 from vlmrecipes.train.rows import Reader, dataset
 from vlmrecipes.train.trainer import trainer_class
 from vlmrecipes.train.watch import Best, Watch

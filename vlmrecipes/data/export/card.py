@@ -6,7 +6,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from vlmrecipes.data.export.parquet import SPLITS, Shard, features
+from vlmrecipes.data.export.parquet import SPLITS, Shard
+from vlmrecipes.data.hub_rows import features
 from vlmrecipes.data.snapshot import Snapshot
 from vlmrecipes.data.statistics import statistics
 from vlmrecipes.extras import need

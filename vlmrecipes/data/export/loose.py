@@ -8,7 +8,8 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from vlmrecipes.data.export.parquet import SPLITS, image_formats
+from vlmrecipes.data.export.parquet import SPLITS
+from vlmrecipes.data.hub_rows import image_formats
 from vlmrecipes.data.sample import Sample
 from vlmrecipes.data.snapshot import Snapshot
 
@@ -44,7 +45,9 @@ def jsonl(snapshot: Snapshot, folder: Path) -> None:
 
 
 def _names(snapshot: Snapshot) -> dict[str, str]:
-    return {key: f"{key}.{ending}" for key, ending in image_formats(snapshot).items()}
+    return {
+        key: f"{key}.{ending}" for key, ending in image_formats(snapshot.columns("images", ("key", "format"))).items()
+    }
 
 
 def _row(sample: Sample) -> dict[str, Any]:

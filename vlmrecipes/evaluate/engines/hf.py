@@ -15,9 +15,10 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from vlmrecipes.data.loader import decode
 from vlmrecipes.evaluate.engines import Answered, Images, Prediction, failed
 from vlmrecipes.evaluate.engines.decoding import greedy
-from vlmrecipes.models.chat import Chat, decode, process_prompts
+from vlmrecipes.models.chat import Chat, process_prompts
 from vlmrecipes.models.memory import generation_tokens
 from vlmrecipes.models.tokens import prompt_lengths
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from vlmrecipes.train.order import Order, epoch_order
+from vlmrecipes.data.order import Order, epoch_order
 
 LENGTHS = np.random.default_rng(0).integers(10, 500, 1003).astype(np.int32)
 

@@ -19,6 +19,7 @@ from command import environment
 from curated import declared, ingested, project
 
 from vlmrecipes.data import export as exporting
+from vlmrecipes.data import hub_rows
 from vlmrecipes.data.export import FORMATS, export
 from vlmrecipes.data.snapshot import Snapshot, open_snapshot
 from vlmrecipes.errors import InputError
@@ -152,7 +153,7 @@ def test_an_export_is_the_same_byte_for_byte(snapshot: Snapshot, exported: Path,
 
 def test_large_sets_are_cut_into_shards(snapshot: Snapshot, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(exporting.parquet, "SHARD_BYTES", 4000)
-    monkeypatch.setattr(exporting.parquet, "GROUP_ROWS", 4)
+    monkeypatch.setattr(hub_rows, "GROUP_ROWS", 4)
     export(snapshot, tmp_path / "out", ["parquet"])
     names = sorted(path.name for path in (tmp_path / "out" / "data").iterdir())
     count = sum(name.startswith("train") for name in names)

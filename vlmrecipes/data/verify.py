@@ -5,8 +5,9 @@ from __future__ import annotations
 import hashlib
 import os
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from vlmrecipes.data import split
@@ -20,8 +21,11 @@ from vlmrecipes.progress import Advance, track
 if TYPE_CHECKING:
     import pyarrow as pa
 
-ROWS_AT_ONCE = 256
-"""Images read and hashed at once; two such batches are in memory."""
+ROWS_AT_ONCE = 16
+"""Images a thread reads and hashes at once: larger batches take longer a byte."""
+BATCHES_AT_ONCE = 64
+"""Batches handed out at once."""
+THREADS = (os.cpu_count() or 1) + 1
 _BROKEN = (OSError, RuntimeError, ValueError, KeyError, TypeError, StoreError)
 """What reading a damaged table may raise."""
 
@@ -109,9 +113,8 @@ def _images(snapshot: Snapshot, samples: Iterable[Sample], hashed: dict[str, int
     """Hash every image that a sample names, in the order they lie in the table; count into `hashed`."""
     wanted = {key for sample in samples for key in sample.images}
     problems: list[str] = []
-    with track(f"verify {snapshot.name}", len(wanted)) as advance, ThreadPoolExecutor(os.cpu_count()) as pool:
-        found = _hashes(snapshot, wanted, pool, hashed, advance)
-        there: Mapping[str, str] = dict(found)
+    with track(f"verify {snapshot.name}", len(wanted)) as advance:
+        there = {key: found for key, found, _ in _hashes(snapshot, wanted, hashed, advance)}
     for key in sorted(wanted):
         if key not in there:
             problems.append(f"image {key}: is not in the store")
@@ -122,34 +125,25 @@ def _images(snapshot: Snapshot, samples: Iterable[Sample], hashed: dict[str, int
 
 
 def _hashes(
-    snapshot: Snapshot, wanted: set[str], pool: ThreadPoolExecutor, hashed: dict[str, int], advance: Advance
-) -> Iterator[tuple[str, str]]:
-    """Yield (key, SHA-256 of the bytes) of every image; a batch is read while the one before it is hashed."""
-    running: list[tuple[list[str], Iterator[str]]] = []
-    for batch in _batches(snapshot, wanted):
-        keys, data = batch["key"].to_pylist(), batch["data"]
-        running.append((keys, pool.map(_sha256, (value.as_buffer() for value in data))))
-        hashed["bytes"] += sum(value.as_buffer().size for value in data)
-        if len(running) > 1:
-            yield from zip(*_next(running, advance), strict=True)
-    while running:
-        yield from zip(*_next(running, advance), strict=True)
-
-
-def _batches(snapshot: Snapshot, wanted: set[str]) -> Iterator[pa.Table]:
-    """Yield keys and bytes of the wanted images, in the order they lie in the table."""
+    snapshot: Snapshot, wanted: set[str], hashed: dict[str, int], advance: Advance
+) -> Iterator[tuple[str, str, int]]:
+    """Yield key, SHA-256 and length of the bytes of every wanted image; each thread reads and hashes a batch of them."""
     table = snapshot.table("images")
     rows = [row for row, key in enumerate(columns(table, ("key",))["key"].to_pylist()) if key in wanted]
-    for start in range(0, len(rows), ROWS_AT_ONCE):
-        yield table.take_offsets(rows[start : start + ROWS_AT_ONCE]).select(["key", "data"]).to_arrow()
+    batches = [rows[start : start + ROWS_AT_ONCE] for start in range(0, len(rows), ROWS_AT_ONCE)]
+    with ThreadPoolExecutor(THREADS) as pool:
+        for start in range(0, len(batches), BATCHES_AT_ONCE):
+            for found in pool.map(partial(_batch, table), batches[start : start + BATCHES_AT_ONCE]):
+                hashed["bytes"] += sum(size for _, _, size in found)
+                advance(len(found))
+                yield from found
 
 
-def _next(running: list[tuple[list[str], Iterator[str]]], advance: Advance) -> tuple[list[str], list[str]]:
-    keys, hashes = running.pop(0)
-    advance(len(keys))
-    return keys, list(hashes)
-
-
-def _sha256(data: Any) -> str:
-    # The interpreter's lock is free while more than 2 kB are hashed: threads are enough.
-    return hashlib.sha256(data).hexdigest()
+def _batch(table: Any, rows: Sequence[int]) -> list[tuple[str, str, int]]:
+    """Read and hash some images. The interpreter's lock is free meanwhile (over 2 kB an image): threads are enough."""
+    batch = table.take_offsets(rows).select(["key", "data"]).to_arrow()
+    data = [value.as_buffer() for value in batch["data"]]
+    return [
+        (key, hashlib.sha256(buffer).hexdigest(), buffer.size)
+        for key, buffer in zip(batch["key"].to_pylist(), data, strict=True)
+    ]

@@ -68,6 +68,8 @@ class Double:
     message: str
     images: tuple[str, ...]
     twin: tuple[str, ...]
+    twin_name: str
+    """Id of the sample that was kept; `NAME@N ID` in another snapshot."""
     distance: str
 
 
@@ -179,15 +181,16 @@ def _doubles(drops: Sequence[Mapping[str, Any]], samples: Mapping[str, Sample], 
             message=_cut(drop["message"]),
             images=tuple(drop["images"])[:MOST_IMAGES],
             twin=_kept(drop["twin"], samples),
+            twin_name=drop["twin"],
             distance="" if drop.get("distance") is None else str(drop["distance"]),
         )
         for drop in _spread(named, most)
     ]
 
 
-def _kept(twin: Any, samples: Mapping[str, Sample]) -> tuple[str, ...]:
-    """Return the image keys of what was kept: `twin` is a sample's id, or an image's key."""
-    return samples[twin].images[:MOST_IMAGES] if twin in samples else (str(twin),)
+def _kept(twin: str, samples: Mapping[str, Sample]) -> tuple[str, ...]:
+    """Return the image keys of what was kept; none when that is in another snapshot."""
+    return samples[twin].images[:MOST_IMAGES] if twin in samples else ()
 
 
 def _numbers(snapshot: Snapshot, found: Mapping[str, Any]) -> list[tuple[str, str, str]]:

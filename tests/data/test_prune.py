@@ -130,3 +130,13 @@ def test_a_killed_prune_breaks_nothing_and_is_finished_by_the_next(store: Path, 
     assert names(store) == ["other@1", "pages@3"]
     assert size(store) < 16 * 35_000 + 200_000
     whole(store)
+
+
+def test_images_of_rows_left_out_are_kept(tmp_path: Path) -> None:
+    rows = project(tmp_path / "a", 4)
+    ingested(declared(tmp_path / "a", [*rows, rows[0]]), tmp_path / "store")
+    uri = str(tmp_path / "store")
+    dropped = {key for drop in open_snapshot(uri, "pages").drops() for key in drop["images"]}
+    assert dropped
+    prune_snapshots(uri, yes=True)
+    assert dropped <= set(open_snapshot(uri, "pages").sizes())

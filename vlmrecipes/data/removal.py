@@ -54,7 +54,9 @@ def unreferenced(uri: str, manifests: Sequence[dict[str, Any]]) -> set[str]:
 def _named(uri: str, manifests: Iterable[dict[str, Any]]) -> set[str]:
     import pyarrow.compute as pc
 
-    lists = (Snapshot(uri, manifest).columns("samples", ("images",))["images"] for manifest in manifests)
+    snapshots = [Snapshot(uri, manifest) for manifest in manifests]
+    # Rows left out keep their images too: a curator looks at them.
+    lists = (each.columns(role, ("images",))["images"] for each in snapshots for role in ("samples", "drops"))
     return {key for column in lists for key in pc.unique(pc.list_flatten(column)).to_pylist()}
 
 

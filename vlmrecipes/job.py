@@ -1,6 +1,6 @@
 """The part of a run that needs torch, in a process of its own: score the base model, train, score the result.
 
-    python -m vlmrecipes.job RUN_FOLDER
+    python -m vlmrecipes.job RUN_FOLDER [STAGE]
 
 Stages leave a file each (`base.json`, `trained.json`, `tuned.json`), written in one step; a stage whose file is there is
 not done again, which is what `run --resume` stands on. The process ends when the one that started it does: it reads
@@ -9,6 +9,7 @@ standard input, and the end of that pipe is the sign.
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import shutil
@@ -31,6 +32,7 @@ from vlmrecipes.plan.checks import EXTERNAL
 from vlmrecipes.progress import track
 from vlmrecipes.records import atomic
 from vlmrecipes.records.scoring import evaluated, rows_of, values
+from vlmrecipes.train.backend import OWN_PROCESS, Backend, backend
 
 if TYPE_CHECKING:
     from vlmrecipes.evaluate.engines.hf import HfEngine
@@ -55,11 +57,11 @@ def start(folder: Path) -> None:
         raise RunError(f"run {folder.name} failed: {why}\ngo on with: vlmrecipes run --resume {folder.name}")
 
 
-def main(folder: Path) -> int:
-    """Do what is left of the run in `folder`. Returns the exit code; the reason of a failure lies in `failure.txt`."""
+def main(folder: Path, only: str = "") -> int:
+    """Do what is left of the run in `folder`, or of one stage. Returns the exit code; why it failed lies in `failure.txt`."""
     threading.Thread(target=_end_with_parent, daemon=True).start()
     try:
-        _Job(folder).work()
+        _Job(folder, only).work()
     except VlmRecipesError as error:
         atomic.write_bytes(folder / FAILURE, str(error).encode())
         return 1
@@ -78,8 +80,9 @@ def _end_with_parent() -> None:
 class _Job:
     """One run's stages, with the model and the snapshots they share."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, only: str) -> None:
         self.folder = folder
+        self.only = only
         self.plan: Plan = read_plan(folder / "plan.json")
         self.recipe = self.plan.recipe
         self._snapshots: dict[str, Snapshot] = {}
@@ -96,10 +99,31 @@ class _Job:
 
     def _stage(self, name: str, work: Any) -> None:
         path = self.folder / f"{name}.json"
-        if not path.exists():
+        if path.exists() or self.only not in ("", name):
+            return
+        if name == "trained" and not self.only and self.recipe.train.backend in OWN_PROCESS:
+            self._apart(name)
+        else:
             atomic.write_bytes(path, json.dumps(work(name), ensure_ascii=False).encode())
         for journal in self.folder.glob(f"{name}-*.rows.jsonl"):
             journal.unlink()
+
+    def _apart(self, name: str) -> None:
+        """Do a stage in a process of its own, which has the device to itself."""
+        self._forget()
+        command = [sys.executable, "-m", "vlmrecipes.job", str(self.folder), name]
+        with subprocess.Popen(command, stdin=subprocess.PIPE) as stage:  # noqa: S603 - our own module
+            code = stage.wait()
+        if code:
+            told = self.folder / FAILURE
+            raise RunError(told.read_text("utf-8") if told.exists() else f"its training process ended with code {code}")
+
+    def _forget(self) -> None:
+        """Let go of the model and the memory that it takes on the device."""
+        self._model = None
+        gc.collect()
+        if "torch" in sys.modules:
+            sys.modules["torch"].cuda.empty_cache()
 
     def _snapshot(self, name: str) -> Snapshot:
         if name not in self._snapshots:
@@ -126,13 +150,12 @@ class _Job:
     def _train(self, stage: str) -> dict[str, Any]:  # noqa: ARG002 - every stage is told its name
         import numpy as np
 
-        from vlmrecipes.train.backend import backend
-
-        model, processor = self._base()
+        trainer = backend(self.recipe.train.backend)
+        model, processor = self._apart_model(trainer) if self.only else self._base()
         names = self.plan.train_names()
         rows = training_rows(self.recipe, [self._snapshot(part) for part in names])
         about = {"dtype": str(model.dtype).removeprefix("torch."), "attention": attention_of(model)}
-        result = backend(self.recipe.train.backend)(
+        result = trainer.train(
             model=model,
             processor=processor,
             rows=rows,
@@ -180,6 +203,14 @@ class _Job:
         better = resolve(settings.select).better if settings.select else "lower"
         return Watch(every=settings.every, score=score, select=settings.select, better=better)
 
+    def _apart_model(self, trainer: Backend) -> tuple[Any, Any]:
+        """Return the model as the backend loads it, and its processor, in a process that is the backend's own."""
+        from vlmrecipes.models.load import load_processor
+
+        trainer.begin(self.folder)
+        model = trainer.load(self.plan.model, self.recipe)
+        return model, load_processor(self.plan.model, trust_remote_code=self.recipe.model.trust_remote_code)
+
     def _predict(self, name: str) -> dict[str, Any]:
         return self._generated(name, self._engine(None))
 
@@ -213,14 +244,22 @@ class _Job:
 
     def _engine(self, tuned: Path | None) -> HfEngine:
         """Return an engine with the weights in `tuned`, or with the base model."""
-        from vlmrecipes.evaluate.engines import unsloth
-
         if self.recipe.eval.engine == "unsloth":
-            ref, adapter = self._weights(tuned)
-            model = self.recipe.model
-            loaded = unsloth.load(ref, adapter, load_in=model.load_in, max_length=model.max_length)
-            return self._answering(*loaded, compact=False)
+            return self._answering(*self._unsloth(tuned), compact=False)
         return self._answering(*(self._tuned(tuned) if tuned else self._base()))
+
+    def _unsloth(self, tuned: Path | None) -> tuple[Any, Any]:
+        """Return the model that answers by Unsloth's own kernels, and its processor."""
+        from vlmrecipes.models import unsloth
+
+        unsloth.begin(self.folder / "compiled")
+        from vlmrecipes.models.load import load_adapter, load_processor
+
+        self._forget()
+        ref, adapter = self._weights(tuned)
+        model = unsloth.load(ref, self.recipe, trains=False)
+        model = load_adapter(model, adapter) if adapter else model
+        return unsloth.answering(model), load_processor(ref, trust_remote_code=self.recipe.model.trust_remote_code)
 
     def _answering(self, model: Any, processor: Any, *, compact: bool = True) -> HfEngine:
         from vlmrecipes.evaluate.engines.hf import HfEngine
@@ -266,4 +305,4 @@ def attention_of(model: Any) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main(Path(sys.argv[1])))
+    sys.exit(main(Path(sys.argv[1]), *sys.argv[2:]))

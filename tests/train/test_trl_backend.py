@@ -11,9 +11,8 @@ import torch
 from tiny import MemoryReader, model, processor
 from training import LORA, STEPS, rows, run
 
-from vlmrecipes.errors import InputError, RunError
+from vlmrecipes.errors import RunError
 from vlmrecipes.recipe import Lora, Train
-from vlmrecipes.train.backend import backend
 from vlmrecipes.train.checkpoints import newest
 from vlmrecipes.train.collate import Collator
 from vlmrecipes.train.rows import dataset
@@ -123,8 +122,3 @@ def test_a_checkpoint_that_was_cut_is_passed_over(tmp_path: Path) -> None:
     assert newest(folder) == (folder / "checkpoint-4", 4)
     (folder / "checkpoint-4" / "optimizer.pt").unlink()
     assert newest(folder) is None
-
-
-def test_unknown_backend_is_an_error() -> None:
-    with pytest.raises(InputError, match="no backend 'unsloth' in this version"):
-        backend("unsloth")

@@ -151,6 +151,20 @@ def process_prompts(processor: Any, prompts: Sequence[str], images: Sequence[Seq
 
     Special tokens are not added: the chat template has written them. A batch without any picture goes in as text.
     """
+    some = [row for row, pictures in enumerate(images) if pictures]
+    rest = [row for row, pictures in enumerate(images) if not pictures]
+    if some and rest and ALL_OR_NONE in processor.model_input_names:
+        seen = _processed(processor, [prompts[row] for row in some], [images[row] for row in some], padding_side)
+        bare = _processed(processor, [prompts[row] for row in rest], [], padding_side)
+        return _merged(processor, (some, seen), (rest, bare), padding_side)
+    return _processed(processor, prompts, images, padding_side)
+
+
+ALL_OR_NONE = "aspect_ratio_ids"
+"""Sign of Llama 3.2 Vision: its processor wants a picture in every row or in none, its model takes both together."""
+
+
+def _processed(processor: Any, prompts: Sequence[str], images: Sequence[Sequence[Any]], padding_side: str) -> Any:
     return processor(
         text=list(prompts),
         images=[list(some) for some in images] if any(images) else None,
@@ -159,3 +173,31 @@ def process_prompts(processor: Any, prompts: Sequence[str], images: Sequence[Seq
         padding_side=padding_side,
         return_tensors="pt",
     )
+
+
+def _merged(processor: Any, seen: tuple[list[int], Any], bare: tuple[list[int], Any], padding_side: str) -> Any:
+    """Return one batch of the rows `seen` with pictures and `bare` without: where there is nothing to look at stands 0."""
+    import torch
+    from transformers import BatchFeature
+
+    rows = len(seen[0]) + len(bare[0])
+    width = max(part["input_ids"].shape[1] for _, part in (seen, bare))
+    whole = {}
+    for key, value in seen[1].items():
+        by_token = key in bare[1] or key == CROSS_MASK
+        shape = (rows, width, *value.shape[2:]) if by_token else (rows, *value.shape[1:])
+        whole[key] = torch.zeros(shape, dtype=value.dtype)
+    whole["input_ids"] += processor.tokenizer.pad_token_id
+    for places, part in (seen, bare):
+        length = part["input_ids"].shape[1]
+        where = slice(width - length, None) if padding_side == "left" else slice(length)
+        for key, value in part.items():
+            if key in bare[1] or key == CROSS_MASK:
+                whole[key][torch.tensor(places), where] = value
+            else:
+                whole[key][torch.tensor(places)] = value
+    return BatchFeature(whole)
+
+
+CROSS_MASK = "cross_attention_mask"
+"""Which pictures a token sees, in Llama 3.2 Vision: [B, L, pictures, tiles]."""

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from vlmrecipes import extras
-from vlmrecipes.errors import InputError, RunError
+from vlmrecipes.errors import InputError, MissingExtraError, RunError
 from vlmrecipes.models import attention as attentions
 from vlmrecipes.models import geometry
 
@@ -26,11 +26,17 @@ def device() -> str:
 
 
 def load_processor(ref: ModelRef, *, trust_remote_code: bool = False) -> Any:
-    """Return the model's processor: tokenizer, chat template and image processor in one."""
+    """Return the model's processor: tokenizer, chat template and image processor in one.
+
+    Raises MissingExtraError where it needs a package that is not installed; the message names it.
+    """
     from transformers import AutoProcessor
 
     _quiet()
-    return AutoProcessor.from_pretrained(ref.path, trust_remote_code=trust_remote_code, **_revision(ref))
+    try:
+        return AutoProcessor.from_pretrained(ref.path, trust_remote_code=trust_remote_code, **_revision(ref))
+    except ImportError as error:
+        raise MissingExtraError(f"{ref.id}: {' '.join(str(error).split())}") from None
 
 
 def load_model(  # noqa: PLR0913

@@ -48,14 +48,21 @@ def choose(  # noqa: PLR0913
 ) -> Targets:
     """Return the targets among `modules`, pairs of (name, whether it is a linear layer).
 
-    Raises InputError when no module matches.
+    Raises InputError when no module matches, or none that `projector` asks for.
     """
     modules = list(modules)
     parts = {part for part, wanted in (("vision", vision), ("language", language)) if wanted}
     linear = [name for name, is_linear in modules if is_linear]
     adapted = [name for name in linear if part_of(name) in parts and _in_block(name, attention=attention, mlp=mlp)]
     if projector == "lora":
-        adapted += [name for name in linear if part_of(name) == "projector"]
+        between = [name for name in linear if part_of(name) == "projector"]
+        if not between:
+            raise InputError.one(
+                "this model has no linear layer between its vision tower and its language model: "
+                "use projector = 'full' to train what is there, or 'off'",
+                key="lora.projector",
+            )
+        adapted += between
     whole = _roots(name for name, _ in modules if part_of(name) == "projector") if projector == "full" else ()
     if not adapted and not whole:
         raise InputError.one(

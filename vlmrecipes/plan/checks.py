@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
+from vlmrecipes.extras import INSTALL
 from vlmrecipes.models import memory, tokens
 from vlmrecipes.models.turns import Row
 from vlmrecipes.recipe import Recipe
@@ -35,8 +36,8 @@ def settings(recipe: Recipe) -> Found:
     from vlmrecipes.models.load import device
 
     problems: Found = []
-    if recipe.train.backend != "trl":
-        problems.append(("train.backend", "this version trains with 'trl' only"))
+    if recipe.train.backend == "unsloth":
+        problems += _unsloth(recipe, device())
     if recipe.eval.engine in EXTERNAL:
         ways = f"use it with `vlmrecipes evaluate --engine {recipe.eval.engine}`"
         problems.append(("eval.engine", f"{recipe.eval.engine!r} cannot load what is trained here: {ways}"))
@@ -50,6 +51,19 @@ def settings(recipe: Recipe) -> Found:
         problems.append(("model.load_in", f"{recipe.model.load_in!r} needs a GPU: use '16bit' on this machine"))
     if recipe.train.optimizer == "adamw_8bit" and device() == "cpu":
         problems.append(("train.optimizer", "'adamw_8bit' needs a GPU: use 'adamw_torch' on this machine"))
+    return problems
+
+
+def _unsloth(recipe: Recipe, device: str) -> Found:
+    problems: Found = []
+    if device == "cpu":
+        problems.append(("train.backend", "'unsloth' needs a CUDA GPU: use 'trl' on this machine"))
+    elif find_spec("unsloth") is None:
+        problems.append(
+            ("train.backend", f"unsloth is not installed: pip install '{INSTALL['unsloth']}', or use 'trl'")
+        )
+    if recipe.model.init == "config":
+        problems.append(("model.init", "'unsloth' starts from weights: use backend = 'trl' with init = 'config'"))
     return problems
 
 

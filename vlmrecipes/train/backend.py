@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
-from vlmrecipes.errors import InputError
+from vlmrecipes.models.catalog import ModelRef
 from vlmrecipes.models.turns import Row
-from vlmrecipes.recipe import Lora, Train
+from vlmrecipes.recipe import Lora, Recipe, Train
 from vlmrecipes.train.rows import Reader
 from vlmrecipes.train.watch import Watch
 
@@ -44,10 +45,18 @@ class TrainResult:
 
 
 class Backend(Protocol):
-    """Trains a model on rows."""
+    """Loads a model and trains it on rows; a module with these functions is one."""
 
-    def __call__(  # noqa: PLR0913
-        self,
+    @staticmethod
+    def begin(run: Path) -> None:
+        """Make a fresh process ready; what is compiled goes below the folder `run`. Raises MissingExtraError, RunError."""
+
+    @staticmethod
+    def load(ref: ModelRef, recipe: Recipe) -> Any:
+        """Return the model that the recipe names, as `train` wants it."""
+
+    @staticmethod
+    def train(  # noqa: PLR0913
         *,
         model: Any,
         processor: Any,
@@ -72,10 +81,10 @@ class Backend(Protocol):
         """
 
 
-def backend(name: str) -> Backend:
-    """Return the backend of this name. Raises InputError for one that this version does not have."""
-    if name != "trl":
-        raise InputError.one(f"no backend {name!r} in this version: use 'trl'", key="train.backend")
-    from vlmrecipes.train.trl_backend import train
+OWN_PROCESS = frozenset({"unsloth"})
+"""Backends that change libraries for a whole process: they train in one of their own."""
 
-    return train
+
+def backend(name: str) -> Backend:
+    """Return the backend of this name, `trl` or `unsloth`."""
+    return cast("Backend", import_module(f"vlmrecipes.train.{name}_backend"))

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from vlmrecipes.data.loader import decode
-from vlmrecipes.models.chat import Chat, Pair, process_prompts
+from vlmrecipes.models.chat import CROSS_MASK, Chat, Pair, process_prompts
 
 if TYPE_CHECKING:
     import torch
@@ -20,8 +20,8 @@ IGNORE = -100
 """The label of a token that is not learned."""
 PIECE = 16
 """Rows processed at once: their pixels stay in the processor's cache until they are cast."""
-TOKEN_KEYS = ("input_ids", "token_type_ids", "mm_token_type_ids")
-"""What a processor gives a list a row of, a number a token."""
+TOKEN_KEYS = ("input_ids", "token_type_ids", "mm_token_type_ids", CROSS_MASK)
+"""What a processor gives a list a row of, a number or an array a token."""
 
 
 @dataclass(slots=True)
@@ -83,7 +83,8 @@ class Collator:
 
         prompts, replies = tokens["input_ids"], completions["input_ids"]
         shape = (len(prompts), max(len(a) + len(b) for a, b in zip(prompts, replies, strict=True)))
-        arrays = {key: np.zeros(shape, np.int64) for key in (*tokens, "attention_mask")}
+        arrays = {key: np.zeros((*shape, *rows[0].shape[1:]), np.int64) for key, rows in tokens.items()}
+        arrays["attention_mask"] = np.zeros(shape, np.int64)
         arrays["input_ids"][:] = self.processor.tokenizer.pad_token_id
         arrays["labels"] = np.full(shape, IGNORE, np.int64)
         for row, (prompt, reply) in enumerate(zip(prompts, replies, strict=True)):
@@ -91,8 +92,8 @@ class Collator:
             for key in tokens:
                 arrays[key][row, :start] = tokens[key][row]
             arrays["input_ids"][row, start:end] = reply
-            if "token_type_ids" in tokens:
-                arrays["token_type_ids"][row, start:end] = completions["token_type_ids"][row]
+            if CROSS_MASK in tokens:  # the answer sees what the end of its prompt sees
+                arrays[CROSS_MASK][row, start:end] = tokens[CROSS_MASK][row][-1]
             arrays["attention_mask"][row, :end] = 1
             arrays["labels"][row, start:end] = reply
         if not self.responses_only:

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vlmrecipes.data.order import Order
 from vlmrecipes.errors import RunError
-from vlmrecipes.models.parts import compressed
+from vlmrecipes.models.catalog import ModelRef
+from vlmrecipes.models.parts import Targets, compressed
 from vlmrecipes.models.turns import Row
 from vlmrecipes.progress import track
-from vlmrecipes.recipe import Lora, Train
+from vlmrecipes.recipe import Lora, Recipe, Train
 from vlmrecipes.train import lora as adapters
 from vlmrecipes.train.backend import TrainResult
 from vlmrecipes.train.callbacks import MetricsLog, callbacks
@@ -26,12 +27,31 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+Attach = Callable[[Any, Lora, Targets], Any]
 PREFETCH = 4
 """Batches that every loader process prepares ahead."""
 LARGE_VOCABULARY = 16_384
 """From here on logits are made for the learned tokens only, in pieces; below, all at once is faster."""
 AMPERE = 8
 """First major version of CUDA's compute capability that has bfloat16 and TF32."""
+
+
+def begin(run: Path) -> None:
+    """Nothing to make ready; see `Backend`."""
+
+
+def load(ref: ModelRef, recipe: Recipe) -> Any:
+    """Return the model of the recipe as plain transformers loads it; see `Backend`."""
+    from vlmrecipes.models.load import device, load_model
+
+    return load_model(
+        ref,
+        init=recipe.model.init,
+        load_in=recipe.model.load_in,
+        device=device(),
+        seed=recipe.train.seed,
+        trust_remote_code=recipe.model.trust_remote_code,
+    )
 
 
 def train(  # noqa: PLR0913
@@ -48,8 +68,12 @@ def train(  # noqa: PLR0913
     resume: bool = False,
     base: str = "",
     watch: Watch | None = None,
+    attach: Attach | None = None,
 ) -> TrainResult:
-    """Train with TRL's SFTTrainer; see `Backend`. Leaves `run/adapter`, or `run/model` when `lora` is None."""
+    """Train with TRL's SFTTrainer; see `Backend`. Leaves `run/adapter`, or `run/model` when `lora` is None.
+
+    `attach` puts the adapters on the model and brings its own loss; without it, peft does that and TRL's loss is taken.
+    """
     from transformers import set_seed
 
     set_seed(settings.seed)
@@ -60,15 +84,18 @@ def train(  # noqa: PLR0913
     if start is None:
         best.forget()
     targets = None if lora is None else adapters.targets(model, lora)
+    by_peft = adapters.config(lora, targets) if lora and targets and not attach else None
+    if lora and targets and attach:
+        model = attach(model, lora, targets)
     with track("train", steps) as advance:
         advance(start[1] if start else 0)
         trainer = trainer_class()(
             model=model,
-            args=arguments(model, settings, steps, run / "checkpoints"),
+            args=arguments(model, settings, steps, run / "checkpoints", own_loss=attach is not None),
             data_collator=Collator(processor, settings.responses_only, _pixels(model)),
             train_dataset=dataset(rows, readers, run / "rows.arrow"),
             processing_class=processor,
-            peft_config=None if lora is None or targets is None else adapters.config(lora, targets),
+            peft_config=by_peft,
             callbacks=callbacks(log, advance, watch, best),
             order=Order(lengths, settings.batch_size, settings.seed, by_length=settings.group_by_length),
         )
@@ -121,7 +148,7 @@ def _counts(trainer: Any, log: MetricsLog) -> dict[str, Any]:
     }
 
 
-def arguments(model: Any, settings: Train, steps: int, checkpoints: Path) -> Any:
+def arguments(model: Any, settings: Train, steps: int, checkpoints: Path, *, own_loss: bool = False) -> Any:
     """Return TRL's SFTConfig for these settings on the device where the model is."""
     from trl import SFTConfig
 
@@ -132,7 +159,7 @@ def arguments(model: Any, settings: Train, steps: int, checkpoints: Path) -> Any
         max_length=None,
         dataset_kwargs={"skip_prepare_dataset": True},
         remove_unused_columns=False,
-        loss_type="chunked_nll" if vocabulary >= LARGE_VOCABULARY else "nll",
+        loss_type="chunked_nll" if vocabulary >= LARGE_VOCABULARY and not own_loss else "nll",
         per_device_train_batch_size=settings.batch_size,
         gradient_accumulation_steps=settings.gradient_accumulation,
         max_grad_norm=settings.max_grad_norm,

@@ -19,12 +19,13 @@ from vlmrecipes.data.manifests import MANIFEST_VERSION, create_manifest, numbers
 from vlmrecipes.data.place import WRITERS, held
 from vlmrecipes.data.prepare.batch import Origins, Task, task_batch
 from vlmrecipes.data.prepare.pool import prepare_batches
-from vlmrecipes.data.sample import Drop, Sample, drop_schema, image_schema, to_table
+from vlmrecipes.data.provenance import read_files, told_sources
+from vlmrecipes.data.sample import Drop, Sample, drop_schema, file_schema, image_schema, to_table
 from vlmrecipes.data.settle import Settled, settle
 from vlmrecipes.data.snapshot import open_snapshot, samples_fingerprint
 from vlmrecipes.data.sources import Opened, open_sources
 from vlmrecipes.data.sources.candidate import Candidate, read_rows
-from vlmrecipes.data.store import Store, columns, replace_drops, replace_samples, tagged
+from vlmrecipes.data.store import Store, columns, replace_rows, replace_samples, tagged
 from vlmrecipes.errors import TooManyDropsError
 from vlmrecipes.progress import Advance, track
 from vlmrecipes.version import VERSION
@@ -48,6 +49,10 @@ class _Gathered:
     """Per candidate."""
     drops: list[Drop] = field(default_factory=list)
     read: int = 0
+    files: list[dict[str, Any]] = field(default_factory=list)
+    """`source, path, sha256, bytes` of every file of rows."""
+    sources: list[dict[str, Any]] = field(default_factory=list)
+    """What each source was."""
 
 
 def ingest(file: Path, *, store: str, workers: int | None = None) -> dict[str, Any]:
@@ -61,6 +66,8 @@ def ingest(file: Path, *, store: str, workers: int | None = None) -> dict[str, A
     benchmarks = eval_pictures(store, declaration.dedup.decontaminate, str(file))
     with held(store, WRITERS, shared=True), held(store, f"datasets/{declaration.name}"):
         gathered = _gather(declaration, sources, Store(store), workers or os.cpu_count() or 1)
+        gathered.files = read_files(sources)
+        gathered.sources = told_sources(sources, gathered.files)
         _check_drops(declaration, gathered)
         settled = settle(
             declaration,
@@ -196,40 +203,45 @@ def _freeze(declaration: Declaration, gathered: _Gathered, settled: Settled, uri
         if newest and newest.fingerprint == fingerprint:
             return newest.manifest, True
         number = there[-1] + 1 if there else 1
-        manifest = _manifest(declaration, gathered.read, settled, drops) | {
+        manifest = _manifest(declaration, gathered, settled, drops) | {
             "snapshot": f"{name}@{number}",
             "name": name,
             "number": number,
             "fingerprint": fingerprint,
             "parent": newest.name if newest else None,
             "moves": moves(newest, samples),
-            "tables": _write_tables(uri, declaration.name, number, samples, drops),
+            "tables": _write_tables(uri, declaration.name, number, samples, drops, gathered.files),
         }
         if create_manifest(uri, manifest):  # otherwise another writer took the number: look again
             return manifest, False
 
 
-def _write_tables(uri: str, name: str, number: int, samples: list[Sample], drops: list[Drop]) -> dict[str, Any]:
-    """Write samples and drops, and return the versions of the three tables that hold what the snapshot names."""
+def _write_tables(  # noqa: PLR0913, PLR0917
+    uri: str, name: str, number: int, samples: list[Sample], drops: list[Drop], files: list[dict[str, Any]]
+) -> dict[str, Any]:
+    """Write samples, drops and files, and return the versions of the tables that hold what the snapshot names."""
     import pyarrow as pa
 
     store = Store(uri)
     tables = {"images": store.images(), "samples": store.samples(name), "drops": store.drops(name)}
+    tables["files"] = store.files(name)
     replace_samples(tables["samples"], to_table(samples))
     rows = sorted((asdict(drop) for drop in drops), key=lambda row: (row["source"], row["key"]))
-    replace_drops(tables["drops"], pa.Table.from_pylist(rows, schema=drop_schema()))
+    replace_rows(tables["drops"], pa.Table.from_pylist(rows, schema=drop_schema()))
+    replace_rows(tables["files"], pa.Table.from_pylist(files, schema=file_schema()))
     return {role: tagged(table, f"{name}-{number}") for role, table in tables.items()}
 
 
-def _manifest(declaration: Declaration, read: int, settled: Settled, drops: list[Drop]) -> dict[str, Any]:
+def _manifest(declaration: Declaration, gathered: _Gathered, settled: Settled, drops: list[Drop]) -> dict[str, Any]:
     return {
         "version": MANIFEST_VERSION,
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "tool": f"vlmrecipes {VERSION}",
         "license": declaration.license,
         "declaration": declaration.model_dump(mode="json"),
+        "sources": gathered.sources,
         "samples": len(settled.samples),
-        "rows": {"read": read, "samples": len(settled.samples), "dropped": len(drops)},
+        "rows": {"read": gathered.read, "samples": len(settled.samples), "dropped": len(drops)},
         "drops": dict(sorted(Counter(drop.reason for drop in drops).items())),
         "images": len({key for sample in settled.samples for key in sample.images}),
         **settled.facts(),

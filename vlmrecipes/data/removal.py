@@ -81,7 +81,7 @@ def _shrink_images(uri: str, lance: Any) -> None:
 
 def _tables(store: Store) -> Iterator[str]:
     names = store.database().list_tables().tables
-    return (name for name in names if name == IMAGES or name.startswith(("samples-", "drops-")))
+    return (name for name in names if name == IMAGES or name.startswith(("samples-", "drops-", "files-")))
 
 
 def _clean(uri: str, lance: Any, table: str, kept: Sequence[dict[str, Any]]) -> int:

@@ -56,6 +56,8 @@ class Sample:
     """Scalar columns kept for breakdowns (`question_type`, `page`)."""
     duplicates: str = ""
     """Names the duplicate group of its images, 16 hex digits; empty when nothing looks like them. Not in the digest."""
+    key: str = ""
+    """Where its row stood in its source when the snapshot was made: `manifest.jsonl:12/3`. Not in the digest."""
 
     @property
     def answer(self) -> str:
@@ -132,6 +134,7 @@ def sample_schema() -> pa.Schema:
             ("source", text),
             ("metadata", text),
             ("duplicates", text),
+            ("key", text),
         ]
     )
 
@@ -167,6 +170,14 @@ def drop_schema() -> pa.Schema:
     return pa.schema([*texts, ("images", pa.list_(pa.string())), ("distance", pa.int32())])
 
 
+def file_schema() -> pa.Schema:
+    """Return the Arrow schema of the files that a snapshot's rows were read from; paths are as row keys begin."""
+    import pyarrow as pa
+
+    texts = [(name, pa.string()) for name in ("source", "path", "sha256")]
+    return pa.schema([*texts, ("bytes", pa.int64())])
+
+
 def to_table(samples: Sequence[Sample]) -> pa.Table:
     """Return samples as an Arrow table with `sample_schema()`."""
     import pyarrow as pa
@@ -180,6 +191,7 @@ def _row(sample: Sample) -> dict[str, Any]:
     return content | {
         "digest": sample.digest(),
         "duplicates": sample.duplicates,
+        "key": sample.key,
         "messages": json.dumps(content["messages"], ensure_ascii=False),
         "metadata": json.dumps(content["metadata"], ensure_ascii=False, sort_keys=True),
     }
@@ -201,4 +213,5 @@ def _sample(row: Mapping[str, Any]) -> Sample:
         source=row["source"],
         metadata=json.loads(row["metadata"]),
         duplicates=row.get("duplicates") or "",
+        key=row.get("key") or "",
     )

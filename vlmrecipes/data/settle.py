@@ -183,6 +183,7 @@ class _Rows:
             source=c.source,
             metadata=c.metadata,
             duplicates=self.duplicates[row],
+            key=c.key,
         )
 
     def leaks(self, samples: Mapping[int, Sample]) -> dict[str, int]:

@@ -51,6 +51,16 @@ class Snapshot:
         rows: list[dict[str, str]] = self.table("drops").search().to_arrow().to_pylist()
         return rows
 
+    def files(self) -> list[dict[str, Any]]:
+        """Return the files that its rows were read from: source, path as row keys begin, sha256, bytes.
+
+        Nothing for sources without files (a hub set at a commit, a generator) and for snapshots of older versions.
+        """
+        if "files" not in self.manifest["tables"]:
+            return []
+        rows: list[dict[str, Any]] = self.table("files").search().to_arrow().to_pylist()
+        return rows
+
     def sizes(self) -> dict[str, tuple[int, int]]:
         """Return (width, height) in pixels by image key."""
         keys, widths, heights = (self._images[name].to_pylist() for name in ("key", "width", "height"))

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from vlmrecipes.data.place import options, unreachable
-from vlmrecipes.data.sample import drop_schema, image_schema, sample_schema
+from vlmrecipes.data.sample import drop_schema, file_schema, image_schema, sample_schema
 from vlmrecipes.errors import StoreError
 from vlmrecipes.extras import need
 
@@ -72,21 +72,28 @@ class Store:
 
     def images(self) -> Any:
         """Return the images table. Raises StoreError when an older version of this program made it."""
-        table = self.table(IMAGES, image_schema())
-        if absent := set(image_schema().names) - set(table.schema.names):
-            raise StoreError(
-                f"{self.uri}: an older version made this store: its images have no {', '.join(sorted(absent))}; "
-                "its snapshots can be read, but ingest into a fresh one (--store DIR)"
-            )
-        return table
+        return self._of_today(IMAGES, image_schema())
 
     def samples(self, dataset: str) -> Any:
-        """Return the samples table of a dataset."""
-        return self.table(f"samples-{dataset}", sample_schema())
+        """Return the samples table of a dataset. Raises StoreError when an older version of this program made it."""
+        return self._of_today(f"samples-{dataset}", sample_schema())
 
     def drops(self, dataset: str) -> Any:
         """Return the drops table of a dataset."""
         return self.table(f"drops-{dataset}", drop_schema())
+
+    def files(self, dataset: str) -> Any:
+        """Return the table of the files that a dataset was read from."""
+        return self.table(f"files-{dataset}", file_schema())
+
+    def _of_today(self, name: str, schema: pa.Schema) -> Any:
+        table = self.table(name, schema)
+        if absent := set(schema.names) - set(table.schema.names):
+            raise StoreError(
+                f"{self.uri}: an older version made this store: its {name} have no {', '.join(sorted(absent))}; "
+                "its snapshots can be read, but ingest into a fresh one (--store DIR)"
+            )
+        return table
 
     def add_images(self, images: pa.Table) -> None:
         """Insert the images whose key is not there yet; no key twice. Other processes may do the same at once."""
@@ -113,13 +120,13 @@ def add_absent(table: Any, rows: pa.Table, key: str) -> int:
     return int(_again(table, lambda: merge.execute(rows)).num_inserted_rows)
 
 
-def replace_drops(table: Any, wanted: pa.Table) -> None:
+def replace_rows(table: Any, wanted: pa.Table) -> None:
     """Make the rows of `table` those of `wanted`; the handle then stands at the version that holds just these."""
     _again(table, lambda: table.add(wanted, mode="overwrite"))
 
 
 def replace_samples(table: Any, wanted: pa.Table) -> None:
-    """Make the rows of `table` those of `wanted`, writing only what differs: by id, digest and duplicate group.
+    """Make the rows of `table` those of `wanted`, writing only what differs: by id, digest, duplicate group and key.
 
     The handle then stands at a version that holds just these: where another process has changed the table between our
     changes, all is done again. Raises StoreError when that happens too often.
@@ -165,12 +172,15 @@ def _change(table: Any, wanted: pa.Table) -> None:
         table.merge_insert("id").when_matched_update_all().when_not_matched_insert_all().execute(rows)
 
 
-def _rows(table: Any) -> list[tuple[str, tuple[str, str]]]:
-    return _rows_of(columns(table, ("id", "digest", "duplicates")))
+_STATE = ("digest", "duplicates", "key")
 
 
-def _rows_of(rows: pa.Table) -> list[tuple[str, tuple[str, str]]]:
-    states = zip(rows["digest"].to_pylist(), rows["duplicates"].to_pylist(), strict=True)
+def _rows(table: Any) -> list[tuple[str, tuple[str, ...]]]:
+    return _rows_of(columns(table, ("id", *_STATE)))
+
+
+def _rows_of(rows: pa.Table) -> list[tuple[str, tuple[str, ...]]]:
+    states = zip(*(rows[name].to_pylist() for name in _STATE), strict=True)
     return sorted(zip(rows["id"].to_pylist(), states, strict=True))
 
 

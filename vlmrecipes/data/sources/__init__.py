@@ -30,6 +30,7 @@ PEEK = 50
 _TABULAR = {"jsonl": tabular.jsonl_rows, "csv": tabular.csv_rows, "parquet": tabular.parquet_rows}
 
 RowReader = Callable[[], Iterator[RawRow]]
+FileLister = Callable[[], list[tuple[str, Path]]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +42,8 @@ class Opened:
     root: Path
     """Image paths are relative to it and may not leave it."""
     rows: RowReader
+    files: FileLister
+    """Gives the files that hold the rows, as (name that row keys begin with, path); images on their own are not among them."""
 
 
 def open_sources(declaration: Declaration, file: Path) -> list[Opened]:
@@ -61,31 +64,31 @@ def open_sources(declaration: Declaration, file: Path) -> list[Opened]:
 
 def _open(spec: Source, number: int, file: Path) -> Opened:
     key = f"source[{number}]"
-    root, read = _reader(spec, file, key)
+    root, read, files = _reader(spec, file, key)
     rows = partial(_told, partial(_limited, spec, read), file, key)
-    opened = Opened(spec.name or f"{spec.type}-{number}", spec, root, rows)
+    opened = Opened(spec.name or f"{spec.type}-{number}", spec, root, rows, files)
     _check_columns(opened, str(file), key)
     return opened
 
 
-def _reader(spec: Source, file: Path, key: str) -> tuple[Path, RowReader]:
-    """Return the root of the images of `spec`, and what reads its rows."""
+def _reader(spec: Source, file: Path, key: str) -> tuple[Path, RowReader, FileLister]:
+    """Return the root of the images of `spec`, what reads its rows, and what lists the files they are in."""
     if isinstance(spec, SyntheticSource):
         synthetic.open_generator(spec, file=str(file), key=key)
-        return file.parent, partial(_made, spec, file, key)
+        return file.parent, partial(_made, spec, file, key), list
     if isinstance(spec, FolderSource):
         path = declared_folder(spec.path, file, f"{key}.path")
-        return path, folder.reader(spec, path, file=str(file), key=key)
+        return path, folder.reader(spec, path, file=str(file), key=key), partial(folder.files, path)
     if isinstance(spec, HubSource):
         local = declared_folder(spec.path, file, f"{key}.path") if spec.path else None
-        return local or file.parent, hub.reader(spec, local, file=str(file), key=key)
+        return local or file.parent, hub.reader(spec, local, file=str(file), key=key), partial(hub.files, local)
     files = declared_files(spec.path, file, f"{key}.path")
     if isinstance(spec, WebdatasetSource):
-        return files.base, partial(webdataset.rows, files)
+        return files.base, partial(webdataset.rows, files), files.named
     root = declared_folder(spec.root, file, f"{key}.root") if spec.root else files.base
     if isinstance(spec, PagesSource):
-        return root, partial(pages.rows, spec, files, root)
-    return root, partial(_tabular, spec, files)
+        return root, partial(pages.rows, spec, files, root), files.named
+    return root, partial(_tabular, spec, files), files.named
 
 
 def _made(spec: SyntheticSource, file: Path, key: str) -> Iterator[RawRow]:

@@ -31,13 +31,23 @@ def reader(spec: FolderSource, root: Path, *, file: str, key: str) -> Callable[[
     if spec.pattern.startswith("/") or ".." in PurePosixPath(spec.pattern).parts or not spec.pattern:
         problem = f"{spec.pattern!r} must be a glob inside the folder, such as '**/*.png'"
         raise InputError.one(problem, file=file, key=f"{key}.pattern")
-    listed = sorted(path for name in METADATA for path in root.rglob(name))
+    listed = _metadata(root)
     if not listed:
         return partial(_images, root, spec.pattern)
     if spec.pattern != FolderSource.model_fields["pattern"].default:
         name = listed[0].relative_to(root).as_posix()
         raise InputError.one(f"has no meaning beside {name}, which lists the images", file=file, key=f"{key}.pattern")
     return partial(_listed, root, listed)
+
+
+def files(root: Path) -> list[tuple[str, Path]]:
+    """Return the files that rows were read from besides the images: the metadata files, or the texts beside images."""
+    paths = _metadata(root) or sorted(path for path in root.rglob("*.txt") if path.is_file())
+    return [(path.relative_to(root).as_posix(), path) for path in paths]
+
+
+def _metadata(root: Path) -> list[Path]:
+    return sorted(path for name in METADATA for path in root.rglob(name))
 
 
 def _images(root: Path, pattern: str) -> Iterator[RawRow]:

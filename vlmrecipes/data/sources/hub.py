@@ -32,6 +32,12 @@ def reader(spec: HubSource, local: Path | None, *, file: str, key: str) -> Calla
     return partial(_rows, rows, spec)
 
 
+def files(local: Path | None) -> list[tuple[str, Path]]:
+    """Return the files of a local set; none of one on the hub, whose commit names them all."""
+    paths = sorted(path for path in local.rglob("*") if path.is_file()) if local else []
+    return [(path.relative_to(local).as_posix(), path) for path in paths if local]
+
+
 def _stream(spec: HubSource, local: Path | None) -> Any:
     import datasets
 

@@ -39,7 +39,8 @@ def checked(pair: tuple[str, str]) -> dict[str, str]:
     if done.returncode:
         return {"all": done.stderr.strip().splitlines()[-1][:300]}
     outcomes: dict[str, str] = json.loads(done.stdout.strip().splitlines()[-1])
-    print(backend, family, outcomes, file=sys.stderr, flush=True)
+    if set(outcomes.values()) != {"ok"}:
+        print(f"== {backend} {family}\n{done.stderr}", file=sys.stderr, flush=True)
     return outcomes
 
 

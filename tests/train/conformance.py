@@ -10,6 +10,7 @@ import os
 import subprocess
 import sys
 import tempfile
+import traceback
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -149,7 +150,7 @@ class Case:
         if self.backend in OWN_PROCESS:
             command = [sys.executable, __file__, self.family, self.backend, str(self.folder)]
             done = subprocess.run(command, check=False, capture_output=True, text=True, env=os.environ)
-            assert done.returncode == 0, done.stderr[-1500:]
+            assert done.returncode == 0, done.stderr[-6000:]
         else:
             self.train()
         return self.folder / "adapter"
@@ -287,7 +288,8 @@ def outcome(check: Callable[[], None]) -> str:
     try:
         check()
     except Exception as error:  # noqa: BLE001 - whatever goes wrong is the result
-        return f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"[:300]
+        traceback.print_exc()
+        return f"{type(error).__name__}: {str(error).strip().splitlines()[-1] if str(error) else ''}"[:300]
     return "ok"
 
 

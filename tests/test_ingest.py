@@ -117,9 +117,8 @@ def test_the_fingerprint_depends_on_the_data_alone(tmp_path: Path) -> None:
         assert other["splits"] == first["splits"]
 
 
-@pytest.mark.parametrize("exact", ["true", "false"])
+@pytest.mark.parametrize(("exact", "same_bytes"), [("true", False), ("false", True)])
 @pytest.mark.parametrize("sides", [("", ""), ("train", "eval"), ("", "train")])
-@pytest.mark.parametrize("same_bytes", [True, False])
 def test_twins_do_not_make_the_order_of_rows_matter(
     tmp_path: Path, exact: str, sides: tuple[str, str], *, same_bytes: bool
 ) -> None:
@@ -223,7 +222,6 @@ def test_a_store_of_an_older_version_is_read_but_not_added_to(tmp_path: Path) ->
 MOMENTS = (
     "locks/*.new",  # never comes: the kill comes by its delay, while images are prepared
     "images.lance/_versions/*.manifest",
-    "samples-pages.lance/_versions/*.manifest",
     "samples-pages.lance/data/*.lance",
     "drops-pages.lance/_versions/*.manifest",
     "*.lance/_refs/tags/pages-2-*.json",

@@ -16,16 +16,17 @@ from vlmrecipes.data.declaration import Declaration, read_declaration
 from vlmrecipes.data.earlier import eval_pictures, held_groups, moves
 from vlmrecipes.data.lookalikes import Picture
 from vlmrecipes.data.manifests import MANIFEST_VERSION, create_manifest, numbers
-from vlmrecipes.data.place import WRITERS, held
-from vlmrecipes.data.prepare.batch import Origins, Task, task_batch
+from vlmrecipes.data.place import WRITERS, held, written
+from vlmrecipes.data.prepare.batch import Task, task_batch
 from vlmrecipes.data.prepare.pool import prepare_batches
 from vlmrecipes.data.provenance import read_files, told_sources
-from vlmrecipes.data.sample import Drop, Sample, drop_schema, file_schema, image_schema, to_table
+from vlmrecipes.data.sample import Drop, Sample, drop_schema, file_schema, to_table
 from vlmrecipes.data.settle import Settled, settle
 from vlmrecipes.data.snapshot import open_snapshot, samples_fingerprint
 from vlmrecipes.data.sources import Opened, open_sources
 from vlmrecipes.data.sources.candidate import Candidate, read_rows
-from vlmrecipes.data.store import Store, columns, replace_rows, replace_samples, tagged
+from vlmrecipes.data.stock import Stock
+from vlmrecipes.data.store import Store, replace_rows, replace_samples, tagged
 from vlmrecipes.errors import TooManyDropsError
 from vlmrecipes.progress import Advance, track
 from vlmrecipes.version import VERSION
@@ -34,9 +35,9 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 BATCH = 64
-"""Rows handed to a worker at once."""
-FLUSH_BYTES = 64 << 20
-"""New images are written when so many bytes are waiting."""
+"""Rows read, and images fetched, at once."""
+PORTION = 16
+"""Rows handed to a worker at once; more when they share their first image."""
 SHOWN_DROPS = 5
 
 
@@ -64,7 +65,7 @@ def ingest(file: Path, *, store: str, workers: int | None = None) -> dict[str, A
     declaration = read_declaration(file)
     sources = open_sources(declaration, file)
     benchmarks = eval_pictures(store, declaration.dedup.decontaminate, str(file))
-    with held(store, WRITERS, shared=True), held(store, f"datasets/{declaration.name}"):
+    with written(store), held(store, WRITERS, shared=True), held(store, f"datasets/{declaration.name}"):
         gathered = _gather(declaration, sources, Store(store), workers or os.cpu_count() or 1)
         gathered.files = read_files(sources)
         gathered.sources = told_sources(sources, gathered.files)
@@ -82,16 +83,13 @@ def ingest(file: Path, *, store: str, workers: int | None = None) -> dict[str, A
 
 def _gather(declaration: Declaration, sources: list[Opened], store: Store, workers: int) -> _Gathered:
     gathered = _Gathered()
-    there = columns(store.images(), ("origin", *Picture._fields)).to_pydict()
-    facts = zip(*(there[name] for name in Picture._fields), strict=True)
-    known = {origin: Picture(*values) for origin, values in zip(there["origin"], facts, strict=True)}
+    stock = Stock(store)
     with track(f"ingest {declaration.name}", _expected(declaration)) as advance:
         waiting: deque[tuple[Candidate, ...]] = deque()
         tasks = _remembered(_batches(sources, gathered, advance), waiting)
-        writer = _ImageWriter(store, known)
-        for outcome in prepare_batches(tasks, declaration.prepare, Origins(known), workers):
-            _take(gathered, waiting.popleft(), outcome, writer)
-        writer.flush()
+        for outcome in prepare_batches(tasks, declaration.prepare, stock, workers):
+            _take(gathered, waiting.popleft(), outcome, stock)
+        stock.flush()
     return gathered
 
 
@@ -109,8 +107,21 @@ def _batches(sources: list[Opened], gathered: _Gathered, advance: Advance) -> It
             found = read_rows(opened, head)
             gathered.drops += [item for item in found if isinstance(item, Drop)]
             ready = [item for item in found if isinstance(item, Candidate)]
-            yield [(item, Task(item.images, opened.root, item.crop)) for item in ready]
+            for portion in _portions(ready):
+                yield [(item, Task(item.images, opened.root, item.crop)) for item in portion]
             advance(len(head))
+
+
+def _portions(rows: list[Candidate]) -> Iterator[list[Candidate]]:
+    """Yield the rows a few at a time; neighbours with the same first image, such as the lines of a page, stay together."""
+    portion: list[Candidate] = []
+    for row in rows:
+        if len(portion) >= PORTION and row.images[:1] != portion[-1].images[:1]:
+            yield portion
+            portion = []
+        portion.append(row)
+    if portion:
+        yield portion
 
 
 def _remembered(
@@ -122,51 +133,11 @@ def _remembered(
         yield task_batch([task for _, task in batch])
 
 
-class _ImageWriter:
-    """New images on their way into the store, and what is known of all that are there."""
-
-    def __init__(self, store: Store, known: dict[str, Picture]) -> None:
-        self._store, self._known = store, known
-        self._keys = {picture.key for picture in known.values()}
-        self._waiting: list[pa.RecordBatch] = []
-        self._bytes = 0
-
-    def add(self, images: pa.RecordBatch) -> list[Picture]:
-        """Return what settling needs to know of each image; new ones wait to be written."""
-        origins = images["origin"].to_pylist()
-        facts = zip(*(images[name].to_pylist() for name in Picture._fields), strict=True)
-        fresh = []
-        for place, (origin, values) in enumerate(zip(origins, facts, strict=True)):
-            picture = Picture(*values)
-            if picture.key is not None and self._known.setdefault(origin, picture).key not in self._keys:
-                self._keys.add(picture.key)
-                fresh.append(place)
-        if fresh:
-            self._wait(images.take(fresh))
-        return [self._known[origin] for origin in origins]
-
-    def _wait(self, images: pa.RecordBatch) -> None:
-        self._waiting.append(images.select(image_schema().names))
-        self._bytes += images.nbytes
-        if self._bytes >= FLUSH_BYTES:
-            self.flush()
-
-    def flush(self) -> None:
-        """Write what waits."""
-        import pyarrow as pa
-
-        if self._waiting:
-            self._store.add_images(pa.Table.from_batches(self._waiting).cast(image_schema()))
-        self._waiting, self._bytes = [], 0
-
-
-def _take(
-    gathered: _Gathered, candidates: tuple[Candidate, ...], outcome: pa.RecordBatch, writer: _ImageWriter
-) -> None:
+def _take(gathered: _Gathered, candidates: tuple[Candidate, ...], outcome: pa.RecordBatch, stock: Stock) -> None:
     """Keep the candidates whose images are ready, each with them; the others are drops."""
     good = outcome.filter(outcome["reason"].is_null())
     pictures: list[list[Picture]] = [[] for _ in candidates]
-    for row, picture in zip(good["row"].to_pylist(), writer.add(good), strict=True):
+    for row, picture in zip(good["row"].to_pylist(), stock.add(good), strict=True):
         pictures[row].append(picture)
     bad = outcome.filter(outcome["reason"].is_valid()).select(["row", "reason", "message"]).to_pylist()
     why = {problem["row"]: (problem["reason"], problem["message"]) for problem in bad}

@@ -78,7 +78,7 @@ def test_polygons_are_part_of_an_images_origin_and_of_what_is_stored() -> None:
     Image.effect_noise((40, 30), 60).save(buffer, "PNG")
     raw, policy = buffer.getvalue(), Prepare()
     crops = [None, (0, 0, 9, 9), ((0, 0), (9, 0), (9, 9)), ((0, 0), (9, 0), (0, 9))]
-    assert len({origin_of(raw, crop, policy) for crop in crops}) == 4
+    assert len({origin_of("raw", crop, policy) for crop in crops}) == 4
     prepared = [prepare_image(raw, crop, policy) for crop in crops]
     assert len({image.key for image in prepared}) == 4
     assert (prepared[2].width, prepared[2].height, prepared[2].steps) == (10, 10, "mode,crop,encode")

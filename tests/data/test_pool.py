@@ -16,6 +16,7 @@ import pytest
 from PIL import Image
 
 from vlmrecipes.data.declaration import Prepare
+from vlmrecipes.data.prepare import Prepared, pool, prepare_image
 from vlmrecipes.data.prepare.batch import Origins, Task, outcome_schema, prepare_batch, task_batch
 from vlmrecipes.data.prepare.pool import prepare_batches
 
@@ -60,7 +61,7 @@ def rows(*images: bytes | str, root: Path = Path()) -> pa.RecordBatch:
 
 
 def prepared(*batches: pa.RecordBatch, workers: int = 2) -> list[dict[str, Any]]:
-    return [row for outcome in prepare_batches(batches, PLAIN, Origins(()), workers) for row in outcome.to_pylist()]
+    return [row for outcome in prepare_batches(batches, PLAIN, (), workers) for row in outcome.to_pylist()]
 
 
 def test_a_batch_gives_the_same_in_this_process_and_in_workers() -> None:
@@ -94,6 +95,68 @@ def test_results_come_in_the_order_of_the_batches_whatever_each_takes() -> None:
     found = prepared(*batches)
     wanted = [row for batch in batches for row in prepare_batch(batch, PLAIN, Origins(())).to_pylist()]
     assert found == wanted
+
+
+def test_an_image_is_prepared_once_however_often_it_stands_in_a_batch(monkeypatch: pytest.MonkeyPatch) -> None:
+    work: list[bytes] = []
+
+    def counted(raw: bytes, *rest: Any) -> Prepared:
+        work.append(raw)
+        return prepare_image(raw, *rest)
+
+    monkeypatch.setattr("vlmrecipes.data.prepare.batch.prepare_image", counted)
+    one, two, bad = encoded(1), encoded(2), b"no picture"
+    tasks = [Task(images, Path(), None) for images in ((one, bad), (one, one), (two,), (one, two), (one,))]
+    outcome = prepare_batch(task_batch(tasks), PLAIN, Origins(())).to_pylist()
+    assert work == [one, bad, one, two]  # again where the first row was refused, and gave nothing
+    assert [row["row"] for row in outcome] == [0, 1, 1, 2, 3, 3, 4]
+    assert [row["row"] for row in outcome if row["data"]] == [1, 2]
+    alone = {
+        row["origin"]: row for raw in (one, two) for row in prepare_batch(rows(raw), PLAIN, Origins(())).to_pylist()
+    }
+    assert all(row["origin"] in alone for row in outcome if row["row"])
+    assert all(row["key"] == alone[row["origin"]]["key"] for row in outcome if row["data"])
+
+
+def test_a_page_is_read_and_decoded_once_for_all_its_lines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "page.png").write_bytes(encoded(1, (90, 300)))
+    tasks = [Task(("page.png",), tmp_path, (0, 5 * line, 90, 5 * line + 5)) for line in range(60)]
+    work: list[str] = []
+    reading, decoding = Path.read_bytes, Image.open
+    monkeypatch.setattr(Path, "read_bytes", lambda path: work.append("read") or reading(path))
+    monkeypatch.setattr(Image, "open", lambda *args, **more: work.append("decode") or decoding(*args, **more))
+    together = prepare_batch(task_batch(tasks), PLAIN, Origins(())).to_pylist()
+    assert work == ["read", "decode"]
+    apart = [prepare_batch(task_batch([task]), PLAIN, Origins(())).to_pylist()[0] for task in tasks]
+    assert together == [row | {"row": line} for line, row in enumerate(apart)]
+
+
+class Sleeper:
+    """An image that takes its time, and no processor's."""
+
+    def render(self) -> bytes:
+        time.sleep(60)
+        return b""
+
+
+def test_an_image_that_waits_for_ever_is_dropped_in_time_with_all_rows_that_want_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(pool, "WALL_SECONDS", 1.0)
+    monkeypatch.setattr(os, "getloadavg", lambda: (0.0, 0.0, 0.0))
+    tasks = [Task((image,), Path(), None) for image in (encoded(1), Sleeper(), Sleeper(), encoded(2))]
+    begun = time.monotonic()
+    found = prepared(task_batch(tasks), workers=1)
+    assert [row["reason"] for row in found] == [None, "timeout", "timeout", None]
+    assert found[1]["message"] == "not ready after 1 s"
+    assert time.monotonic() - begun < 20
+
+
+def test_the_time_an_image_may_take_grows_with_the_load(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "cpu_count", lambda: 2)
+    for load, wanted in ((0.5, 1), (2, 1), (7, 3.5)):
+        monkeypatch.setattr(os, "getloadavg", lambda load=load: (load, 0.0, 0.0))
+        assert pool.overload() == wanted
 
 
 def test_an_endless_image_is_dropped_in_time_and_the_rest_of_its_batch_is_done() -> None:
@@ -130,18 +193,17 @@ def test_workers_that_are_killed_are_replaced_and_no_row_is_lost() -> None:
     def murdered() -> Iterator[pa.RecordBatch]:
         for number, batch in enumerate(batches):
             yield batch
-            if number in {2, 6}:
-                time.sleep(0.3)
+            if number == 6:  # once: an image that is at work when two workers end would be to blame
                 for worker in worker_processes():
                     os.kill(worker, signal.SIGKILL)
 
-    found = [outcome.to_pylist() for outcome in prepare_batches(murdered(), PLAIN, Origins(()), 2)]
+    found = [outcome.to_pylist() for outcome in prepare_batches(murdered(), PLAIN, (), 2)]
     assert found == [prepare_batch(batch, PLAIN, Origins(())).to_pylist() for batch in batches]
     assert worker_processes() == []
 
 
 def test_workers_end_with_the_one_who_wants_their_results() -> None:
-    outcomes = prepare_batches((rows(encoded(seed)) for seed in range(9)), PLAIN, Origins(()), 2)
+    outcomes = prepare_batches((rows(encoded(seed)) for seed in range(9)), PLAIN, (), 2)
     next(outcomes)
     assert worker_processes()
     outcomes.close()
@@ -155,7 +217,7 @@ def test_every_hostile_file_is_a_sample_or_a_drop_and_no_worker_is_lost() -> Non
     batches = [rows(*files[start : start + 64], root=root) for start in range(0, len(files), 64)]
     with_workers: set[int] = set()
     found = []
-    for outcome in prepare_batches(batches, PLAIN, Origins(()), 2):
+    for outcome in prepare_batches(batches, PLAIN, (), 2):
         with_workers.update(worker_processes())
         found += outcome.to_pylist()
     assert len(found) == len(files)

@@ -346,13 +346,13 @@ def test_perceptual_hashes_are_signs_of_the_cosine_transform() -> None:
 
 def test_origins_differ_by_bytes_crop_and_policy() -> None:
     origins = [
-        origin_of(b"a", None, PLAIN),
-        origin_of(b"b", None, PLAIN),
-        origin_of(b"a", (0, 0, 1, 1), PLAIN),
-        origin_of(b"a", None, Prepare(max_side=8)),
+        origin_of("a", None, PLAIN),
+        origin_of("b", None, PLAIN),
+        origin_of("a", (0, 0, 1, 1), PLAIN),
+        origin_of("a", None, Prepare(max_side=8)),
     ]
     assert len(set(origins)) == 4
-    assert origin_of(b"a", None, Prepare()) == origins[0]
+    assert origin_of("a", None, Prepare()) == origins[0]
 
 
 def png16(pixels: np.ndarray, clear: tuple[int, ...]) -> bytes:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import re
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
@@ -72,6 +73,23 @@ def _locked(path: Path, *, shared: bool) -> Iterator[None]:
     with path.open("w") as file:
         fcntl.flock(file, fcntl.LOCK_SH if shared else fcntl.LOCK_EX)
         yield
+
+
+DISK = re.compile("No space left on device|Disk quota exceeded|File too large|Read-only file system")
+"""What the system says when a file cannot be written; Lance puts it into its own errors."""
+
+
+@contextmanager
+def written(uri: str) -> Iterator[None]:
+    """Raise StoreError, with the way out, when the disk of the store takes no more while the block runs."""
+    try:
+        yield
+    except (OSError, RuntimeError) as error:
+        if (why := DISK.search(str(error))) is None:
+            raise
+        raise StoreError(
+            f"{uri}: cannot be written: {why[0]}; earlier snapshots are as they were: make room, then call again"
+        ) from None
 
 
 WAYS_OUT = (

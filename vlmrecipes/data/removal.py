@@ -16,7 +16,7 @@ from typing import Any
 from vlmrecipes.data.manifests import all_manifests, remove_manifest, replace_manifest
 from vlmrecipes.data.place import is_remote, local, options
 from vlmrecipes.data.snapshot import Snapshot
-from vlmrecipes.data.store import IMAGES, Store, columns, tagged
+from vlmrecipes.data.store import IMAGES, ORIGINS, Store, columns, tagged
 from vlmrecipes.extras import need
 
 KEYS_AT_ONCE = 1000
@@ -65,9 +65,11 @@ def _shrink_images(uri: str, lance: Any) -> None:
     kept = all_manifests(uri)
     gone = sorted(unreferenced(uri, kept))
     dataset = _open(uri, lance, IMAGES)
+    holders = [dataset, _open(uri, lance, ORIGINS)] if Store(uri).has(ORIGINS) else [dataset]
     for start in range(0, len(gone), KEYS_AT_ONCE):
         quoted = ", ".join(f"'{key}'" for key in gone[start : start + KEYS_AT_ONCE])
-        dataset.delete(f"key IN ({quoted})")
+        for holder in holders:
+            holder.delete(f"key IN ({quoted})")
     if gone:
         dataset.optimize.compact_files(materialize_deletions_threshold=WASTE)
     table = Store(uri).table(IMAGES)
@@ -81,13 +83,14 @@ def _shrink_images(uri: str, lance: Any) -> None:
 
 def _tables(store: Store) -> Iterator[str]:
     names = store.database().list_tables().tables
-    return (name for name in names if name == IMAGES or name.startswith(("samples-", "drops-", "files-")))
+    owned = ("samples-", "drops-", "files-")
+    return (name for name in names if name in (IMAGES, ORIGINS) or name.startswith(owned))
 
 
 def _clean(uri: str, lance: Any, table: str, kept: Sequence[dict[str, Any]]) -> int:
     """Remove the tags, versions and files of a table that no manifest names; return the bytes that were freed."""
     named = {at["tag"] for manifest in kept for at in manifest["tables"].values() if at["name"] == table}
-    if not named and table != IMAGES:
+    if not named and table not in (IMAGES, ORIGINS):
         Store(uri).database().drop_table(table)
         return 0
     dataset = _open(uri, lance, table)

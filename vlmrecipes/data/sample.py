@@ -146,7 +146,6 @@ def image_schema() -> pa.Schema:
     return pa.schema(
         [
             primary_key("key"),
-            ("origin", pa.string()),
             ("data", pa.large_binary()),
             ("width", pa.int32()),
             ("height", pa.int32()),
@@ -160,6 +159,16 @@ def image_schema() -> pa.Schema:
             ("steps", pa.string()),
         ]
     )
+
+
+def origin_schema() -> pa.Schema:
+    """Return the Arrow schema of the origins table: which image comes of which bytes, crop and policy.
+
+    Several origins may give one image. Losing a row costs work, nothing else.
+    """
+    import pyarrow as pa
+
+    return pa.schema([primary_key("origin"), pa.field("key", pa.string(), nullable=False)])
 
 
 def drop_schema() -> pa.Schema:

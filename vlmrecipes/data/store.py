@@ -1,4 +1,4 @@
-"""The LanceDB tables behind a store: images, and samples and drops a dataset.
+"""The LanceDB tables behind a store: images and their origins, and samples and drops a dataset.
 
 The only module that imports lancedb. Facts it stands on: an insert-if-absent needs an unenforced primary key on a
 non-null column, set when the table is made, and batches without repeats; `take_offsets` does not keep the order asked
@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from vlmrecipes.data.place import options, unreachable
-from vlmrecipes.data.sample import drop_schema, file_schema, image_schema, sample_schema
+from vlmrecipes.data.sample import drop_schema, file_schema, image_schema, origin_schema, sample_schema
 from vlmrecipes.errors import StoreError
 from vlmrecipes.extras import need
 
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 IMAGES = "images"
+ORIGINS = "origins"
 TRIES = 40
 """How often a change is made again because another process changed the same table meanwhile."""
 _STABLE_ROWS = {"new_table_enable_stable_row_ids": "true"}
@@ -74,6 +75,10 @@ class Store:
         """Return the images table. Raises StoreError when an older version of this program made it."""
         return self._of_today(IMAGES, image_schema())
 
+    def origins(self) -> Any:
+        """Return the table of what images were prepared from; no snapshot names it."""
+        return self.table(ORIGINS, origin_schema())
+
     def samples(self, dataset: str) -> Any:
         """Return the samples table of a dataset. Raises StoreError when an older version of this program made it."""
         return self._of_today(f"samples-{dataset}", sample_schema())
@@ -98,6 +103,10 @@ class Store:
     def add_images(self, images: pa.Table) -> None:
         """Insert the images whose key is not there yet; no key twice. Other processes may do the same at once."""
         add_absent(self.images(), images, "key")
+
+    def add_origins(self, origins: pa.Table) -> None:
+        """Insert the origins that are not there yet."""
+        add_absent(self.origins(), origins, "origin")
 
     def frozen(self, name: str, version: int) -> Any:
         """Return a read-only handle of table `name` at `version`."""

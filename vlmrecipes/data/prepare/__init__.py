@@ -28,7 +28,7 @@ class Prepared:
     key: str
     """SHA-256 of `data`, 64 hex digits."""
     origin: str
-    """SHA-256 of the source bytes, the crop and the policy: equal origins prepare to equal images."""
+    """What `origin_of` gives: equal origins prepare to equal images."""
     data: bytes
     width: int
     height: int
@@ -46,13 +46,17 @@ class Prepared:
     """What was done, in order: `upright,crop,resize,encode`; empty when the bytes were kept."""
 
 
-def origin_of(raw: bytes, crop: Crop | None, policy: Prepare) -> str:
-    """Return the key under which the outcome of preparing `raw` can be found again."""
-    return sha256(canonical([RULES, sha256(raw), crop, policy.model_dump()]))
+def origin_of(source_sha256: str, crop: Crop | None, policy: Prepare) -> str:
+    """Return the key, 64 hex digits, under which the outcome of preparing an original can be found again."""
+    return sha256(canonical([RULES, source_sha256, crop, policy.model_dump()]))
 
 
-def prepare_image(raw: bytes, crop: Crop | None, policy: Prepare) -> Prepared:
-    """Return `raw` made ready by `policy`. `crop` is in pixels of the upright image. Raises ImageError."""
+def prepare_image(raw: bytes, crop: Crop | None, policy: Prepare, source_sha256: str = "") -> Prepared:
+    """Return `raw` made ready by `policy`. `crop` is in pixels of the upright image. Raises ImageError.
+
+    `source_sha256` is that of `raw`, for callers that have it.
+    """
+    source_sha256 = source_sha256 or sha256(raw)
     decoded = decode(raw, policy) if crop is None else page(raw, policy)
     image, steps = decoded.image, list(decoded.steps)
     if crop is not None:
@@ -70,8 +74,8 @@ def prepare_image(raw: bytes, crop: Crop | None, policy: Prepare) -> Prepared:
         image = _reread(data) if kind == "JPEG" else image
     phash, phash256 = perceptual_hashes(image)
     return Prepared(
-        key=sha256(data),
-        origin=origin_of(raw, crop, policy),
+        key=source_sha256 if data is raw else sha256(data),
+        origin=origin_of(source_sha256, crop, policy),
         data=data,
         width=image.width,
         height=image.height,
@@ -79,7 +83,7 @@ def prepare_image(raw: bytes, crop: Crop | None, policy: Prepare) -> Prepared:
         pixels=pixel_hash(image),
         phash=phash,
         phash256=phash256,
-        source_sha256=sha256(raw),
+        source_sha256=source_sha256,
         source_width=decoded.width,
         source_height=decoded.height,
         steps=",".join(steps),

@@ -33,23 +33,28 @@ AHEAD = 2
 """Batches a worker has: one at work, one in wait."""
 UNORDERED = 8
 """Batches a worker that may be done before one that is not."""
-WALL_SECONDS = 60.0
-"""Time one image may take, reading included; a worker that takes longer is ended. Processor time ends it far sooner."""
-LOOK_SECONDS = 1.0
+WALL_SECONDS = 10.0
+"""Time one image may take, reading included; more in proportion when more processes want to run than there are processors.
+A worker that takes longer is ended. One that computes ends itself sooner, by its processor time."""
+LOOK_SECONDS = 0.1
+PATIENCE = 0.5
+"""Seconds of work after which the first worker gets others beside it: less is done sooner than they have started."""
 TRIES = 3
 """Workers that may end, for no image's sake, over one batch."""
 
 
 def prepare_batches(
-    batches: Iterable[pa.RecordBatch], policy: Prepare, known: Origins, workers: int
+    batches: Iterable[pa.RecordBatch], policy: Prepare, known: Iterable[str], workers: int
 ) -> Iterator[pa.RecordBatch]:
-    """Yield what `prepare_batch` gives for each batch, in order, worked out by `workers` processes.
+    """Yield what `prepare_batch` gives for each batch, in order, worked out by up to `workers` processes.
 
-    An image that takes too long, too much memory, or ends its worker twice becomes a drop of its row. An image that a
-    worker has given once it does not give again, only its origin. Raises StoreError when no worker can be started.
+    `known` holds origins that need no work; they are read while the first worker starts. An image that takes too long, too
+    much memory, or ends its worker twice becomes a drop of its row. An image that a worker has given once it does not give
+    again, only its origin. Raises StoreError when no worker can be started.
     """
     jobs: deque[_Job] = deque()
-    with _Pool(policy, known, workers) as pool:
+    with _Pool(workers) as pool:
+        pool.begin(pickle.dumps((policy, Origins(known))))
         for batch in batches:
             jobs.append(_Job(batch))
             pool.give(jobs[-1])
@@ -74,8 +79,9 @@ class _Job:
 class _Worker:
     """A process, the pipe to it, and the batches it has."""
 
-    def __init__(self, settings: bytes) -> None:
+    def __init__(self) -> None:
         self.jobs: deque[_Job] = deque()
+        self._started = 0.0
         self.pipe, theirs = Pipe()
         with tempfile.TemporaryFile() as file:
             file.write(PROGRESS.pack(IDLE, 0))
@@ -90,13 +96,12 @@ class _Worker:
                 env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1"},
             )
         theirs.close()
-        self._send(settings)
 
     def give(self, job: _Job) -> None:
         self.jobs.append(job)
-        self._send(encoded(job.tasks))
+        self.send(encoded(job.tasks))
 
-    def _send(self, data: bytes | pa.Buffer) -> None:
+    def send(self, data: bytes | pa.Buffer) -> None:
         try:
             self.pipe.send_bytes(data)
         except OSError:
@@ -104,7 +109,12 @@ class _Worker:
 
     def stuck(self) -> bool:
         place, since = PROGRESS.unpack(self._progress)
-        return bool(place != IDLE and time.monotonic() - since > WALL_SECONDS)
+        return bool(place != IDLE and time.monotonic() - since > WALL_SECONDS * overload())
+
+    def up(self, seconds: float = 0.0) -> bool:
+        """Tell whether it has started, so long ago."""
+        self._started = self._started or PROGRESS.unpack(self._progress)[1]
+        return 0 < self._started < time.monotonic() - seconds
 
     def end(self) -> tuple[int, int]:
         """End the process; return its exit status and the place of the image at work, -1 for none."""
@@ -113,10 +123,17 @@ class _Worker:
         return self.process.wait(), int(PROGRESS.unpack(self._progress)[0])
 
 
+def overload() -> float:
+    """Return how many processes want to run on each processor, at least 1."""
+    return max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1))
+
+
 class _Pool:
-    def __init__(self, policy: Prepare, known: Origins, workers: int) -> None:
-        self._settings, self._most = pickle.dumps((policy, known)), workers
-        self._workers: list[_Worker] = []
+    """Workers; the first starts with the pool, the others when it has been at work for a while."""
+
+    def __init__(self, workers: int) -> None:
+        self._most, self._settings = workers, b""
+        self._workers = [_Worker()]
 
     def __enter__(self) -> Self:
         return self
@@ -124,6 +141,12 @@ class _Pool:
     def __exit__(self, *_: object) -> None:
         for worker in self._workers:
             worker.end()
+
+    def begin(self, settings: bytes) -> None:
+        """Tell all workers, those to come too, by what they are to work."""
+        self._settings = settings
+        for worker in self._workers:
+            worker.send(settings)
 
     def give(self, job: _Job) -> None:
         """Hand a batch to the worker with least to do; wait while all have enough."""
@@ -135,11 +158,17 @@ class _Pool:
         worker.give(job)
 
     def _free(self) -> _Worker | None:
-        least = min(self._workers, key=lambda worker: len(worker.jobs), default=None)
-        if len(self._workers) < self._most and (least is None or least.jobs):
-            least = _Worker(self._settings)
-            self._workers.append(least)
-        return least if least is not None and len(least.jobs) < AHEAD else None
+        """Return a worker that can take a batch. One that starts gets none: the others may have done all by then."""
+        ready = [worker for worker in self._workers if worker.up()]
+        least = min(ready or self._workers[:1], key=lambda worker: len(worker.jobs))
+        if least.jobs and len(self._workers) < min(self._most, 2 * len(ready)) and self._workers[0].up(PATIENCE):
+            self._workers.append(self._fresh())
+        return least if len(least.jobs) < AHEAD else None
+
+    def _fresh(self) -> _Worker:
+        worker = _Worker()
+        worker.send(self._settings)
+        return worker
 
     def outcome(self, job: _Job) -> pa.RecordBatch:
         """Return what comes of a batch; wait for it."""
@@ -155,7 +184,7 @@ class _Pool:
             if worker.pipe in ready:
                 self._receive(worker)
             elif worker.stuck():
-                self._replace(worker, timeout=True)
+                self._replace(worker, waited=True)
 
     def _receive(self, worker: _Worker) -> None:
         try:
@@ -165,17 +194,17 @@ class _Pool:
         else:
             worker.jobs.popleft().outcome = read_outcome(data)
 
-    def _replace(self, worker: _Worker, *, timeout: bool = False) -> None:
+    def _replace(self, worker: _Worker, *, waited: bool = False) -> None:
         """Put a new worker in the place of one that has ended or is to; it does the rest of the work again."""
         status, place = worker.end()
-        _blame(worker.jobs[0], place, -signal.SIGPROF if timeout else status)
-        fresh = _Worker(self._settings)
+        _blame(worker.jobs[0], place, status, waited=waited)
+        fresh = self._fresh()
         self._workers[self._workers.index(worker)] = fresh
         for job in worker.jobs:
             fresh.give(job)
 
 
-def _blame(job: _Job, place: int, status: int) -> None:
+def _blame(job: _Job, place: int, status: int, *, waited: bool) -> None:
     """Refuse the image that ended a worker: at once when its time was over, else when it happens again.
 
     A worker may also be ended by somebody else (the system, short of memory); the second time is proof enough.
@@ -184,6 +213,8 @@ def _blame(job: _Job, place: int, status: int) -> None:
         job.lost += 1
         if job.lost == TRIES:
             raise StoreError(f"image workers end before they begin (exit status {status}); their last words are above")
+    elif waited:
+        job.tasks = refused(job.tasks, place, "timeout", f"not ready after {WALL_SECONDS:g} s")
     elif status == -signal.SIGPROF:
         job.tasks = refused(job.tasks, place, "timeout", f"not ready after {CPU_SECONDS:g} s of processor time")
     elif place == job.suspect:

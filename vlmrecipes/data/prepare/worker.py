@@ -35,14 +35,18 @@ IDLE = -1.0
 
 def main() -> None:
     """Prepare what comes through the pipe; arguments: file descriptors of the pipe and of the progress."""
+    from PIL import Image
+
     pipe, progress = Connection(int(sys.argv[1])), mmap.mmap(int(sys.argv[2]), PROGRESS.size)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     _silence_libraries()
     policy, known = pickle.loads(pipe.recv_bytes())  # noqa: S301 - our own parent sent it
     waiting: queue.SimpleQueue[bytes] = queue.SimpleQueue()
     threading.Thread(target=_read, args=(pipe, waiting), daemon=True).start()
+    Image.preinit()
     _limit_memory()
     begin = partial(_begin, progress)
+    begin(IDLE)
     while True:
         outcome = prepare_batch(decoded(waiting.get(), task_schema()), policy, known, begin)
         begin(IDLE)

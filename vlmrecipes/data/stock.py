@@ -1,0 +1,74 @@
+"""The images that a store holds, found by what they were prepared from: what is known is not prepared again."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from vlmrecipes.data.lookalikes import Picture
+from vlmrecipes.data.sample import image_schema, origin_schema
+from vlmrecipes.data.store import Store, columns
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+FLUSH_BYTES = 64 << 20
+"""New images are written when so many bytes are waiting."""
+
+
+class Stock:
+    """New images on their way into the store, and what is known of all that are there."""
+
+    def __init__(self, store: Store) -> None:
+        """Name the store; it is read when the origins are asked for."""
+        self._store = store
+        self._known: dict[str, Picture] = {}
+        self._keys: set[str] = set()
+        self._images: list[pa.RecordBatch] = []
+        self._origins: dict[str, str] = {}
+        self._bytes = 0
+
+    def __iter__(self) -> Iterator[str]:
+        """Read what is there, and yield the origins that need no work."""
+        there = columns(self._store.images(), Picture._fields)
+        facts = zip(*(there[name].to_pylist() for name in Picture._fields), strict=True)
+        pictures = {picture.key: picture for picture in map(Picture._make, facts)}
+        origins = columns(self._store.origins(), ("origin", "key"))
+        pairs = zip(origins["origin"].to_pylist(), origins["key"].to_pylist(), strict=True)
+        self._known = {origin: pictures[key] for origin, key in pairs if key in pictures}
+        self._keys = set(pictures)
+        return iter(self._known)
+
+    def add(self, images: pa.RecordBatch) -> list[Picture]:
+        """Return what settling needs to know of each image of an outcome; new ones wait to be written."""
+        origins = images["origin"].to_pylist()
+        facts = zip(*(images[name].to_pylist() for name in Picture._fields), strict=True)
+        fresh = []
+        for place, (origin, values) in enumerate(zip(origins, facts, strict=True)):
+            picture = Picture(*values)
+            if picture.key is None or origin in self._known:
+                continue
+            self._known[origin], self._origins[origin] = picture, picture.key
+            if picture.key not in self._keys:
+                self._keys.add(picture.key)
+                fresh.append(place)
+        if fresh:
+            self._wait(images.take(fresh))
+        return [self._known[origin] for origin in origins]
+
+    def _wait(self, images: pa.RecordBatch) -> None:
+        self._images.append(images.select(image_schema().names))
+        self._bytes += images.nbytes
+        if self._bytes >= FLUSH_BYTES:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write what waits: images first, so that no origin names one that is not there."""
+        import pyarrow as pa
+
+        if self._images:
+            self._store.add_images(pa.Table.from_batches(self._images).cast(image_schema()))
+        if self._origins:
+            columns = {"origin": list(self._origins), "key": list(self._origins.values())}
+            self._store.add_origins(pa.table(columns, schema=origin_schema()))
+        self._images, self._origins, self._bytes = [], {}, 0

@@ -122,16 +122,18 @@ def error_rates(pairs: Pairs, rounds: int, few: int) -> dict[str, Any]:
     }
 
 
-def bootstrap(samples: int, resamples: int, rounds: int, per_cluster: int) -> dict[str, Any]:
-    """Return the seconds and memory of resampling so many samples."""
+def bootstrap(samples: int, resamples: int, rounds: int, per_cluster: int, what: str) -> dict[str, Any]:
+    """Return the seconds and memory of resampling so many samples: counts of errors, or scores that all differ."""
     generator = np.random.default_rng(0)
-    numerators, denominators = generator.poisson(2, samples).tolist(), generator.integers(20, 60, samples).tolist()
+    numerators = (generator.poisson(2, samples) if what == "counts" else generator.random(samples)).tolist()
+    denominators = (generator.integers(20, 60, samples) if what == "counts" else np.ones(samples)).tolist()
     sums = cluster_sums([str(row // per_cluster) for row in range(samples)], numerators, denominators)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     spent = min(seconds(lambda: bootstrap_totals(sums, Draws(0, resamples)))[0] for _ in range(rounds))
     grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
     return {
         "samples": samples,
+        "of": what,
         "clusters": len(sums),
         "resamples": resamples,
         "seconds": spent,
@@ -150,7 +152,8 @@ def main() -> None:
     args = parser.parse_args()
     samples = args.pairs
     # Memory first: what the pairs need would hide what the bootstrap grows by.
-    drawn = [bootstrap(samples, args.resamples, args.rounds, each) for each in (1, 10)]
+    kinds = ((1, "counts"), (10, "counts"), (1, "scores"))
+    drawn = [bootstrap(samples, args.resamples, args.rounds, *kind) for kind in kinds]
     result = {
         "date": dt.datetime.now(dt.UTC).date().isoformat(),
         "machine": f"{platform.machine()}, {os.cpu_count()} cores",

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from command import ROOT, environment, one_object, vlmrecipes
+from command import ROOT, environment, inside, one_object, vlmrecipes
 
 from vlmrecipes.records import predictions, record
 
@@ -46,7 +46,7 @@ class Project:
 
     def says(self, *words: object, code: int = 0) -> Any:
         """Return the JSON object of a verb that ends with `code`."""
-        return one_object(vlmrecipes(*words, "--json", cwd=self.folder), code)
+        return one_object(inside(*words, "--json", cwd=self.folder), code)
 
     def refuses(self, *words: object) -> dict[str, str]:
         """Return key → problem of a verb that must end with 2 and make no run."""
@@ -62,7 +62,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
     assert vlmrecipes("init", folder).returncode == 0
     made = Project(folder, {})
     assert made.says("ingest", "datasets/example.toml", "--workers", 1)["snapshot"] == "example@1"
-    made.run = made.says("run", RECIPE, *SETTINGS)
+    made.run = one_object(vlmrecipes("run", RECIPE, *SETTINGS, "--json", cwd=folder))
     return made
 
 

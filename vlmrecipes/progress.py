@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from typing import Protocol
 
 LINE_SECONDS = 5.0
+BAR_SECONDS = 0.1
 
 
 class Advance(Protocol):
@@ -42,11 +43,17 @@ def _bar(label: str, total: int | None) -> Iterator[Advance]:
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, TextColumn("{task.fields[note]}"), console=Console(stderr=True)) as progress:
         task = progress.add_task(label, total=total, note="")
+        waiting, last, latest = 0, time.monotonic(), ""
 
         def advance(count: int = 1, note: str = "") -> None:
-            progress.update(task, advance=count, note=note or progress.tasks[task].fields["note"])
+            nonlocal waiting, last, latest
+            waiting, latest = waiting + count, note or latest
+            if time.monotonic() - last >= BAR_SECONDS:
+                progress.update(task, advance=waiting, note=latest)
+                waiting, last = 0, time.monotonic()
 
         yield advance
+        progress.update(task, advance=waiting, note=latest)
 
 
 @contextmanager

@@ -1,4 +1,5 @@
 import json
+import resource
 from pathlib import Path
 from typing import Any
 
@@ -96,3 +97,24 @@ def test_score_refuses_with_all_reasons(tmp_path: Path) -> None:
     for part in ("fewer than 3 references", "without spaces", "unknown metric 'nope'", "no row has the column 'shop'"):
         assert part in said
     assert one_object(vlmrecipes("score", file, "--metrics", ",", "--json"), 2)["problems"][0]["key"] == "metrics"
+
+
+def cpu_seconds() -> float:
+    spent = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return spent.ru_utime + spent.ru_stime
+
+
+def test_score_starts_at_once_and_takes_seconds_for_many_rows(tmp_path: Path) -> None:
+    rows = [
+        {"prediction": f"total {n % 97}.{n % 13}", "reference": f"total {n % 89}.{n % 13} cash"} for n in range(30_000)
+    ]
+    few, many = written(tmp_path / "few.jsonl", rows[0]), written(tmp_path / "many.jsonl", *rows)
+    spent = [cpu_seconds()]
+    for file in (few, many):
+        done = vlmrecipes("score", file, "--metrics", "wer,cer", "--json")
+        assert one_object(done)["metrics"]["wer"]["n"] in (1, 30_000)
+        spent.append(cpu_seconds())
+    assert spent[1] - spent[0] < 1.0, "about 0.4 s are usual"
+    assert spent[2] - spent[1] < 6.0, "about 1.3 s are usual"
+    assert "reading many.jsonl: 30000" in done.stderr
+    assert "scoring: 60000/60000" in done.stderr

@@ -116,12 +116,15 @@ def test_the_permutation_test_rejects_as_often_as_it_says() -> None:
     assert 0.02 < np.mean(np.array(p) <= 0.05) < 0.09
 
 
-def test_random_weights_spread_as_drawing_does(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("alike", [64, 3000], ids=["counted", "weighted"])
+def test_resampling_many_rows_spreads_as_drawing_does(alike: int, monkeypatch: pytest.MonkeyPatch) -> None:
     numerators = np.random.default_rng(1).poisson(2, 3000).astype(float)
     sums = cluster_sums([str(i) for i in range(3000)], numerators.tolist(), [10.0] * 3000)
     drawn = bootstrap_totals(sums, Draws(resamples=4000))
     monkeypatch.setattr(resample, "MANY", 10)
+    monkeypatch.setattr(resample, "ALIKE", alike)
     weighted = bootstrap_totals(sums, Draws(resamples=4000))
+    assert np.array_equal(weighted, bootstrap_totals(sums, Draws(resamples=4000)))
     assert not np.array_equal(drawn, weighted)
     for quantile in (0.025, 0.5, 0.975):
         ours, theirs = (np.quantile(totals[:, 0] / totals[:, 1], quantile) for totals in (weighted, drawn))

@@ -52,7 +52,8 @@ def score_file(  # noqa: PLR0913 - as `score`, of a file
         raise InputError.one("names no metric; give wer,cer or others", key="metrics")
     answers = read(path, by=by, cluster=cluster)
     try:
-        summaries, _ = score(answers, metrics, by=by, seed=seed, resamples=resamples)
+        with track("scoring", len(answers) * len(set(metrics))) as advance:
+            summaries, _ = score(answers, metrics, by=by, seed=seed, resamples=resamples, on_progress=advance)
     except InputError as error:
         raise InputError([Problem(str(path), p.key, p.problem) for p in error.problems]) from None
     return {"file": str(path), "rows": len(answers), "metrics": summaries}
@@ -90,7 +91,7 @@ def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
 
 def _object(line: bytes) -> dict[str, Any]:
     try:
-        row = json.loads(line)
+        row = json.loads(line.decode())
     except UnicodeDecodeError:
         raise _BadLineError("", "is not UTF-8") from None
     except (ValueError, RecursionError) as error:

@@ -10,8 +10,7 @@ from __future__ import annotations
 import math
 import re
 import unicodedata
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from rapidfuzz.distance import Levenshtein
 
@@ -23,8 +22,7 @@ if TYPE_CHECKING:
 _TWO_OR_MORE = re.compile(r"\s\s+")
 
 
-@dataclass(frozen=True, slots=True)
-class Edits:
+class Edits(NamedTuple):
     """How one reference becomes one prediction, in words or code points; of several shortest ways, one."""
 
     hits: int
@@ -98,6 +96,8 @@ def best(prediction: str, references: Sequence[str], units: Callable[[str], Sequ
     if not references:
         raise ValueError("an error rate needs at least one reference")
     predicted = units(prediction)
+    if len(references) == 1:
+        return edits(units(references[0]), predicted)
     candidates = [edits(units(reference), predicted) for reference in references]
     return min(candidates, key=lambda candidate: (candidate.rate, candidate.errors))
 
@@ -118,6 +118,8 @@ def jiwer4_words(string: str) -> Sequence[str]:
     Only runs of two or more white space characters become a space, and only U+0020 separates words:
     in `hello\nworld` the newline glues one word (jitsi/jiwer#129).
     """
+    if string.isprintable():
+        return string.split()
     return [word for word in _TWO_OR_MORE.sub(" ", string).strip().split(" ") if word]
 
 

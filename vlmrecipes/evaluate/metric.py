@@ -7,8 +7,9 @@ other, but for the few metrics (BLEU, chrF) whose published definition is anothe
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Literal
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any, Literal, NamedTuple
 
 from vlmrecipes.evaluate.error_rate import ratio
 
@@ -17,15 +18,17 @@ References = Sequence[Sequence[str]]
 Better = Literal["lower", "higher"]
 
 
-@dataclass(frozen=True, slots=True)
-class Score:
+NOTHING: Mapping[str, Any] = MappingProxyType({})
+
+
+class Score(NamedTuple):
     """What one sample adds to a metric."""
 
     numerator: float
     """Errors in words or characters; or the score of an answer."""
     denominator: float
     """Words or characters of the reference; 1 for an answer."""
-    detail: Mapping[str, int] = field(default_factory=dict)
+    detail: Mapping[str, int] = NOTHING
     """`hits, substitutions, deletions, insertions` for error rates, else empty, or what `Metric.whole` takes."""
 
 

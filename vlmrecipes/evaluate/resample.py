@@ -18,6 +18,8 @@ Bytes = npt.NDArray[np.uint8]
 
 MANY = 10_000
 """Above this many clusters they are given random weights, which takes a tenth of the time of drawing them."""
+ALIKE = 64
+"""Rows for each different one from which counting equal rows is faster than weighting each."""
 _CELLS = 1 << 16
 """Draws held at once: half a megabyte, so that they stay in the processor's cache."""
 _BITS = 8
@@ -49,6 +51,9 @@ def cluster_sums(clusters: Sequence[str], *columns: Sequence[float]) -> Floats:
 
     The rows are sorted, so neither the order of the samples nor the names of the clusters can show in a resample.
     """
+    if len(set(clusters)) == len(clusters):
+        table = np.array(columns, dtype=np.float64).reshape(len(columns), -1)
+        return np.ascontiguousarray(table[:, np.lexsort(table[::-1])].T)
     members: dict[str, list[tuple[float, ...]]] = {}
     for cluster, *values in zip(clusters, *columns, strict=True):
         members.setdefault(cluster, []).append(tuple(values))
@@ -66,8 +71,12 @@ def bootstrap_totals(sums: Floats, draws: Draws) -> Floats:
     Introduction to the Bootstrap, ch. 6). Above, each row gets an independent random weight of mean, variance and third
     central moment 1 (the exchangeably weighted bootstrap of Praestgaard & Wellner, Annals of Probability 21, 1993): the
     totals' first three moments are those of drawing, up to the random total weight, which a ratio of sums cancels.
+    Where few of the rows differ, as counts of errors do, it is drawn instead how often each of the different ones comes.
     """
-    return _drawn(sums, draws) if len(sums) <= MANY else _weighted(sums, draws)
+    if len(sums) <= MANY:
+        return _drawn(sums, draws)
+    different, counts = np.unique(sums, axis=0, return_counts=True)
+    return _counted(different, counts, draws) if ALIKE * len(different) <= len(sums) else _weighted(sums, draws)
 
 
 def _drawn(sums: Floats, draws: Draws) -> Floats:
@@ -80,6 +89,15 @@ def _drawn(sums: Floats, draws: Draws) -> Floats:
         for column in range(sums.shape[1]):
             np.sum(sums[:, column].take(rows), axis=1, out=chunk[:, column])
     return totals
+
+
+def _counted(different: Floats, counts: npt.NDArray[np.int64], draws: Draws) -> Floats:
+    """Draw as `_drawn` does, by the multinomial counts of equal rows."""
+    generator, rows = draws.generator(), int(counts.sum())
+    step = max(1, _CELLS // len(different))
+    starts = range(0, draws.resamples, step)
+    drawn = (generator.multinomial(rows, counts / rows, min(step, draws.resamples - start)) for start in starts)
+    return np.concatenate([np.empty((0, different.shape[1])), *(each @ different for each in drawn)])
 
 
 def _weighted(sums: Floats, draws: Draws) -> Floats:
@@ -125,4 +143,4 @@ def subset_totals(rows: Floats, masks: Iterable[Bytes], count: int) -> Floats:
 def _random_masks(draws: Draws) -> Iterator[Bytes]:
     generator = draws.generator()
     while True:
-        yield generator.integers(0, 256, draws.resamples, dtype=np.uint8)
+        yield np.frombuffer(generator.bytes(draws.resamples), dtype=np.uint8)

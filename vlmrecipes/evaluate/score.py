@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from dataclasses import dataclass
 from statistics import fmean, median
 from typing import TYPE_CHECKING, Any
@@ -35,37 +36,47 @@ class Answer:
     """Values of the columns to group by."""
 
 
-def score(
+def score(  # noqa: PLR0913 - what is scored, how, and how sure
     answers: Sequence[Answer],
     metrics: Sequence[str],
     *,
     by: Sequence[str] = (),
     seed: int = 0,
     resamples: int = 10_000,
+    on_progress: Callable[[int], object] = lambda _: None,
 ) -> tuple[dict[str, dict[str, Any]], dict[str, list[Score]]]:
     """Return the summary of each metric, and each row's `Score`; both keyed by the names in `metrics` as given.
 
     A summary is plain JSON: `spec, signature, value, low, high, n, numerator, denominator, macro, median, failed, empty,
     method, resamples, seed, better, by`, and for error rates `hits, substitutions, deletions, insertions`. `value` is the
     ratio of the sums (micro), `macro` and `median` are over the samples' own values; a number that is not defined is None.
-    `failed` counts rows without a prediction, `empty` those whose prediction is blank.
+    `failed` counts rows without a prediction, `empty` those whose prediction is blank. `on_progress` is called with the
+    number of rows scored since the last call; every row is scored once by each metric.
 
     Raises InputError with everything that speaks against it: unknown metrics, rows without references, columns that no
     row has, and metrics that mean nothing on these references. Raises MissingExtraError for BLEU and chrF without sacreBLEU.
     """
     chosen = _accepted(answers, metrics, by)
-    rows = {name: score_all(metric, answers) for name, metric in chosen.items()}
-    draws = Draws(seed, resamples)
-    summaries = {
-        name: _summary(metric, list(zip(answers, rows[name], strict=True)), by, draws)
-        for name, metric in chosen.items()
-    }
+    draws, blank = Draws(seed, resamples), _blank(answers)
+    rows, summaries = {}, {}
+    for name, metric in chosen.items():
+        rows[name] = score_all(metric, answers, on_progress)
+        summaries[name] = _summary(metric, list(zip(answers, rows[name], strict=True)), by, draws) | blank
     return summaries, rows
 
 
-def score_all(metric: Metric, answers: Sequence[Answer]) -> list[Score]:
+def _blank(answers: Sequence[Answer]) -> dict[str, int]:
+    predictions = [answer.prediction for answer in answers]
+    empty = sum(prediction is not None and not ws(prediction) for prediction in predictions)
+    return {"failed": predictions.count(None), "empty": empty}
+
+
+def score_all(
+    metric: Metric, answers: Sequence[Answer], on_progress: Callable[[int], object] = lambda _: None
+) -> list[Score]:
     """Return what each row adds. Raises InputError with every row on which the definition has no value."""
     if metric.corpus is not None:
+        on_progress(len(answers))
         return metric.corpus([answer.prediction or "" for answer in answers], [answer.references for answer in answers])
     scores, problems = [], []
     for answer in answers:
@@ -73,6 +84,7 @@ def score_all(metric: Metric, answers: Sequence[Answer]) -> list[Score]:
             scores.append(score_one(metric, answer))
         except ValueError as error:
             problems.append(Problem("", f"{metric.spec} of {answer.id}", str(error)))
+        on_progress(1)
     if problems:
         raise InputError(problems)
     return scores
@@ -125,7 +137,6 @@ Scored = tuple[Answer, Score]
 
 def _summary(metric: Metric, rows: Sequence[Scored], by: Sequence[str], draws: Draws) -> dict[str, Any]:
     scores = [one for _, one in rows]
-    predictions = [answer.prediction for answer, _ in rows]
     rates = [metric.rate(one) for one in scores]
     return {
         "spec": metric.spec,
@@ -136,8 +147,6 @@ def _summary(metric: Metric, rows: Sequence[Scored], by: Sequence[str], draws: D
         **_detail(scores),
         "macro": fmean(rates) if rates else None,
         "median": median(rates) if rates else None,
-        "failed": predictions.count(None),
-        "empty": sum(prediction is not None and not ws(prediction) for prediction in predictions),
         "resamples": draws.resamples,
         "seed": draws.seed,
         "better": metric.better,
@@ -179,5 +188,8 @@ def _groups(metric: Metric, rows: Sequence[Scored], column: str, draws: Draws) -
 
 
 def _detail(scores: Sequence[Score]) -> dict[str, int]:
-    keys = sorted({key for one in scores for key in one.detail})
-    return {key: sum(one.detail.get(key, 0) for one in scores) for key in keys}
+    sums: Counter[str] = Counter()
+    for one in scores:
+        for key, count in one.detail.items():
+            sums[key] += count
+    return dict(sorted(sums.items()))

@@ -23,25 +23,16 @@ def _uax29() -> str:
     return f"regex {regex.__version__}"
 
 
-def _detail(edits: Edits) -> Mapping[str, int]:
-    return {
-        "hits": edits.hits,
-        "substitutions": edits.substitutions,
-        "deletions": edits.deletions,
-        "insertions": edits.insertions,
-    }
-
-
 def _over_reference(edits: Edits) -> Score:
-    return Score(float(edits.errors), float(edits.length), _detail(edits))
+    return Score(float(edits.errors), float(edits.length), edits._asdict())
 
 
 def _over_alignment(edits: Edits) -> Score:
-    return Score(float(edits.errors), float(edits.length + edits.insertions), _detail(edits))
+    return Score(float(edits.errors), float(edits.length + edits.insertions), edits._asdict())
 
 
 def _information_lost(edits: Edits) -> Score:
-    return Score(edits.information_lost, 1.0, _detail(edits))
+    return Score(edits.information_lost, 1.0, edits._asdict())
 
 
 def _edited(count: Callable[[Edits], Score], units: Units, prediction: str, references: Sequence[str]) -> Score:
@@ -88,7 +79,7 @@ def _distance(folding: text.Folding, prediction: str, references: Sequence[str])
     """Return the edits over the longer text, against the reference where that is least."""
     folded = folding(prediction)
     edits = [error_rate.edits(folding(reference), folded) for reference in references]
-    scores = [Score(float(one.errors), float(max(one.length, one.predicted)), _detail(one)) for one in edits]
+    scores = [Score(float(one.errors), float(max(one.length, one.predicted)), one._asdict()) for one in edits]
     return min(scores, key=lambda score: error_rate.ratio(score.numerator, score.denominator, undefined=1.0))
 
 

@@ -16,8 +16,7 @@ from vlmrecipes.recipe import Lora, Train
 from vlmrecipes.train.checkpoints import newest
 from vlmrecipes.train.collate import Collator
 from vlmrecipes.train.rows import dataset
-from vlmrecipes.train.trainer import trainer_class
-from vlmrecipes.train.trl_backend import arguments
+from vlmrecipes.train.sft import arguments, trainer_class
 
 PROJECTOR = Lora(r=4, language=False, projector="full")
 

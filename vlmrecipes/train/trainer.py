@@ -1,34 +1,23 @@
-"""TRL's SFTTrainer without what costs time at every step and is not used here.
+"""What every trainer of TRL's gets here: our order of rows, checkpoints that are whole or not there, nothing for show.
 
-Left out: token accuracy, entropy and token counts (three waits for the GPU a step), counting of floating point operations,
-and the model card that is rendered at every checkpoint. The loss and its gradients are TRL's own. Put right: resuming a
-training of all weights, and random numbers that depended on the number of loader processes.
+Left out: counting of floating point operations, and the model card that is rendered at every checkpoint. Put right:
+resuming a training of all weights, and random numbers that depended on the number of loader processes.
 """
 
 from __future__ import annotations
 
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 from vlmrecipes.train.checkpoints import aside, forget
 
 
-@cache
-def trainer_class() -> Any:
-    """Return the class; its constructor takes `order`, a sampler, besides what SFTTrainer takes."""
-    from trl import SFTTrainer
-
-    return type("LeanTrainer", (_Lean, SFTTrainer), {})
-
-
-class _Lean:
-    """Stands before SFTTrainer: shows rows in our order, computes the loss and nothing else."""
+class Steady:
+    """Stands before a trainer of TRL's; its constructor takes `order`, a sampler, besides what that one takes."""
 
     args: Any
     model: Any
     state: Any
-    aux_loss_enabled: bool
 
     def __init__(self, *args: Any, order: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -44,21 +33,10 @@ class _Lean:
         _own_random_numbers(loader, self.args.seed)
         return loader
 
-    def compute_loss(
-        self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
-    ) -> Any:
-        from transformers import Trainer
-
-        self.rows_seen += len(inputs["input_ids"])
-        inputs["use_cache"] = False
-        if self.aux_loss_enabled:
-            inputs["output_router_logits"] = True
-        return Trainer.compute_loss(self, model, inputs, return_outputs, num_items_in_batch)
-
-    def floating_point_ops(self, inputs: Any) -> int:  # noqa: ARG002
+    def floating_point_ops(self, inputs: Any) -> int:  # noqa: ARG002, D102
         return 0
 
-    def create_model_card(self, *args: Any, **kwargs: Any) -> None:
+    def create_model_card(self, *args: Any, **kwargs: Any) -> None:  # noqa: D102
         pass
 
     def _get_output_dir(self, trial: Any) -> str:

@@ -7,7 +7,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vlmrecipes.data.order import Order
 from vlmrecipes.errors import RunError
 from vlmrecipes.models.catalog import ModelRef
 from vlmrecipes.models.parts import Targets, compressed
@@ -15,12 +14,12 @@ from vlmrecipes.models.turns import Row
 from vlmrecipes.progress import track
 from vlmrecipes.recipe import Lora, Recipe, Train
 from vlmrecipes.train import lora as adapters
+from vlmrecipes.train import sft
 from vlmrecipes.train.backend import TrainResult
 from vlmrecipes.train.callbacks import MetricsLog, callbacks
 from vlmrecipes.train.checkpoints import aside, newest
-from vlmrecipes.train.collate import Collator, share_by_name
-from vlmrecipes.train.rows import Reader, dataset
-from vlmrecipes.train.trainer import trainer_class
+from vlmrecipes.train.rows import Reader
+from vlmrecipes.train.task import Task
 from vlmrecipes.train.watch import Best, Watch
 
 if TYPE_CHECKING:
@@ -28,12 +27,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 Attach = Callable[[Any, Lora, Targets], Any]
-PREFETCH = 4
-"""Batches that every loader process prepares ahead."""
-LARGE_VOCABULARY = 16_384
-"""From here on logits are made for the learned tokens only, in pieces; below, all at once is faster."""
-AMPERE = 8
-"""First major version of CUDA's compute capability that has bfloat16 and TF32."""
 
 
 def begin(run: Path) -> None:
@@ -87,18 +80,19 @@ def train(  # noqa: PLR0913
     by_peft = adapters.config(lora, targets) if lora and targets and not attach else None
     if lora and targets and attach:
         model = attach(model, lora, targets)
+    task = Task(
+        processor=processor,
+        rows=rows,
+        lengths=lengths,
+        readers=readers,
+        settings=settings,
+        steps=steps,
+        run=run,
+        own_loss=attach is not None,
+    )
     with track("train", steps) as advance:
         advance(start[1] if start else 0)
-        trainer = trainer_class()(
-            model=model,
-            args=arguments(model, settings, steps, run / "checkpoints", own_loss=attach is not None),
-            data_collator=Collator(processor, settings.responses_only, _pixels(model)),
-            train_dataset=dataset(rows, readers, run / "rows.arrow"),
-            processing_class=processor,
-            peft_config=by_peft,
-            callbacks=callbacks(log, advance, watch, best),
-            order=Order(lengths, settings.batch_size, settings.seed, by_length=settings.group_by_length),
-        )
+        trainer = sft.trainer(task, model, peft_config=by_peft, callbacks=callbacks(log, advance, watch, best))
         seconds = _fit(trainer, start, settings, steps)
     if selected := best.note():
         trainer.load_weights(best.folder)
@@ -146,86 +140,6 @@ def _counts(trainer: Any, log: MetricsLog) -> dict[str, Any]:
         "trainable": sum(count for count, trained in weights if trained),
         "total": sum(count for count, _ in weights),
     }
-
-
-def arguments(model: Any, settings: Train, steps: int, checkpoints: Path, *, own_loss: bool = False) -> Any:
-    """Return TRL's SFTConfig for these settings on the device where the model is."""
-    from trl import SFTConfig
-
-    vocabulary = model.config.get_text_config().vocab_size
-    return SFTConfig(
-        output_dir=str(checkpoints),
-        max_steps=steps,
-        max_length=None,
-        dataset_kwargs={"skip_prepare_dataset": True},
-        remove_unused_columns=False,
-        loss_type="chunked_nll" if vocabulary >= LARGE_VOCABULARY and not own_loss else "nll",
-        per_device_train_batch_size=settings.batch_size,
-        gradient_accumulation_steps=settings.gradient_accumulation,
-        max_grad_norm=settings.max_grad_norm,
-        seed=settings.seed,
-        data_seed=settings.seed,
-        gradient_checkpointing=settings.gradient_checkpointing,
-        gradient_checkpointing_kwargs={"use_reentrant": False},
-        logging_steps=settings.logging_steps,
-        logging_first_step=True,
-        logging_nan_inf_filter=False,
-        save_strategy="steps",
-        save_steps=settings.save_steps,
-        save_total_limit=None,
-        report_to="none",
-        disable_tqdm=True,
-        **_optimizer(settings, _on_gpu(model)),
-        **_precision(model),
-        **_loader(settings.workers, on_gpu=_on_gpu(model)),
-    )
-
-
-def _optimizer(settings: Train, on_gpu: bool) -> dict[str, Any]:
-    fused = on_gpu and settings.optimizer == "adamw_torch"
-    least = {"min_lr_rate": 0.1} if settings.scheduler == "cosine_with_min_lr" else {}
-    return {
-        "optim": "adamw_torch_fused" if fused else settings.optimizer,
-        "learning_rate": settings.learning_rate,
-        "weight_decay": settings.weight_decay,
-        "lr_scheduler_type": settings.scheduler,
-        "lr_scheduler_kwargs": least,
-        "warmup_steps": settings.warmup_steps,
-    }
-
-
-def _precision(model: Any) -> dict[str, Any]:
-    """Return how numbers are computed: mixed with 16 bits on a GPU, 32 bits elsewhere."""
-    import torch
-
-    if not _on_gpu(model):
-        return {"use_cpu": True, "bf16": False, "fp16": False}
-    modern = torch.cuda.get_device_capability(model.device)[0] >= AMPERE
-    return {"bf16": modern, "fp16": not modern, "tf32": modern}
-
-
-def _loader(workers: int, *, on_gpu: bool) -> dict[str, Any]:
-    """Return the settings of the data loader. Processes are spawned: the store must not be used across a fork."""
-    pinned = {"dataloader_pin_memory": on_gpu, "accelerator_config": {"non_blocking": on_gpu}}
-    if workers == 0:
-        return {"dataloader_num_workers": 0, **pinned}
-    share_by_name()
-    return {
-        "dataloader_num_workers": workers,
-        "dataloader_multiprocessing_context": "spawn",
-        "dataloader_persistent_workers": True,
-        "dataloader_prefetch_factor": PREFETCH,
-        **pinned,
-    }
-
-
-def _on_gpu(model: Any) -> bool:
-    return bool(model.device.type == "cuda")
-
-
-def _pixels(model: Any) -> str:
-    """Return the type that pixels travel in: half the bytes where the model computes in 16 bits anyway."""
-    return "bfloat16" if _precision(model)["bf16"] else ""
 
 
 def _save(trainer: Any, processor: Any, run: Path, base: str, adapter: bool) -> Path:

@@ -1,0 +1,88 @@
+"""Arguments that every trainer is given: steps, optimizer, precision, loader, logs and checkpoints."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from vlmrecipes.recipe import Train
+from vlmrecipes.train.collate import share_by_name
+
+PREFETCH = 4
+"""Batches that every loader process prepares ahead."""
+AMPERE = 8
+"""First major version of CUDA's compute capability that has bfloat16 and TF32."""
+
+
+def shared(model: Any, settings: Train, steps: int, checkpoints: Path) -> dict[str, Any]:
+    """Return what goes into any of TRL's configurations, on the device where the model is."""
+    return {
+        "output_dir": str(checkpoints),
+        "max_steps": steps,
+        "remove_unused_columns": False,
+        "per_device_train_batch_size": settings.batch_size,
+        "gradient_accumulation_steps": settings.gradient_accumulation,
+        "max_grad_norm": settings.max_grad_norm,
+        "seed": settings.seed,
+        "data_seed": settings.seed,
+        "gradient_checkpointing": settings.gradient_checkpointing,
+        "gradient_checkpointing_kwargs": {"use_reentrant": False},
+        "logging_steps": settings.logging_steps,
+        "logging_first_step": True,
+        "logging_nan_inf_filter": False,
+        "save_strategy": "steps",
+        "save_steps": settings.save_steps,
+        "save_total_limit": None,
+        "report_to": "none",
+        "disable_tqdm": True,
+        **_optimizer(settings, _on_gpu(model)),
+        **_precision(model),
+        **_loader(settings.workers, on_gpu=_on_gpu(model)),
+    }
+
+
+def _optimizer(settings: Train, on_gpu: bool) -> dict[str, Any]:
+    fused = on_gpu and settings.optimizer == "adamw_torch"
+    least = {"min_lr_rate": 0.1} if settings.scheduler == "cosine_with_min_lr" else {}
+    return {
+        "optim": "adamw_torch_fused" if fused else settings.optimizer,
+        "learning_rate": settings.learning_rate,
+        "weight_decay": settings.weight_decay,
+        "lr_scheduler_type": settings.scheduler,
+        "lr_scheduler_kwargs": least,
+        "warmup_steps": settings.warmup_steps,
+    }
+
+
+def _precision(model: Any) -> dict[str, Any]:
+    """Return how numbers are computed: mixed with 16 bits on a GPU, 32 bits elsewhere."""
+    import torch
+
+    if not _on_gpu(model):
+        return {"use_cpu": True, "bf16": False, "fp16": False}
+    modern = torch.cuda.get_device_capability(model.device)[0] >= AMPERE
+    return {"bf16": modern, "fp16": not modern, "tf32": modern}
+
+
+def _loader(workers: int, *, on_gpu: bool) -> dict[str, Any]:
+    """Return the settings of the data loader. Processes are spawned: the store must not be used across a fork."""
+    pinned = {"dataloader_pin_memory": on_gpu, "accelerator_config": {"non_blocking": on_gpu}}
+    if workers == 0:
+        return {"dataloader_num_workers": 0, **pinned}
+    share_by_name()
+    return {
+        "dataloader_num_workers": workers,
+        "dataloader_multiprocessing_context": "spawn",
+        "dataloader_persistent_workers": True,
+        "dataloader_prefetch_factor": PREFETCH,
+        **pinned,
+    }
+
+
+def _on_gpu(model: Any) -> bool:
+    return bool(model.device.type == "cuda")
+
+
+def pixels(model: Any) -> str:
+    """Return the type that pixels travel in: half the bytes where the model computes in 16 bits anyway."""
+    return "bfloat16" if _precision(model)["bf16"] else ""

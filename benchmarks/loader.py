@@ -35,7 +35,7 @@ from PIL import Image
 
 from vlmrecipes.data.loader import decode
 from vlmrecipes.data.snapshot import Snapshot, open_snapshot
-from vlmrecipes.ingest import ingest
+from vlmrecipes.ingestion import ingest
 
 SIZE, BATCH, GROUP, PASS = (416, 312), 64, 100, 2000
 RESULTS = Path(__file__).parent / "results" / "loader.json"

@@ -99,6 +99,13 @@ def test_every_public_name_can_be_imported() -> None:
         _ = package.nonsense
 
 
+def test_no_public_name_is_hidden_by_a_module_of_that_name() -> None:
+    import vlmrecipes as package
+
+    modules = {path.stem for path in (ROOT / "vlmrecipes").iterdir()}
+    assert not modules & set(package.__all__)
+
+
 def test_what_is_shipped_has_no_problems() -> None:
     assert len(SHIPPED) >= 8
     assert one_object(vlmrecipes("check", *SHIPPED, "--json")) == {"problems": []}

@@ -13,7 +13,7 @@ from PIL import Image, ImageFilter
 
 from vlmrecipes.data.snapshot import Snapshot, open_snapshot
 from vlmrecipes.errors import InputError
-from vlmrecipes.ingest import ingest
+from vlmrecipes.ingestion import ingest
 
 REAL = Path(os.environ.get("VLMRECIPES_DATA", "/nonexistent"))
 needs_real = pytest.mark.skipif(not (REAL / "neardup_groups").is_dir(), reason="VLMRECIPES_DATA is not set")

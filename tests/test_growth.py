@@ -20,7 +20,7 @@ from PIL import Image
 
 from vlmrecipes.data.prepare.pool import prepare_batches
 from vlmrecipes.data.snapshot import open_snapshot
-from vlmrecipes.ingest import ingest
+from vlmrecipes.ingestion import ingest
 
 Row = dict[str, Any]
 
@@ -56,7 +56,7 @@ def prepared(monkeypatch: pytest.MonkeyPatch) -> Callable[[Path, Path], tuple[in
             count += len(outcome) - outcome["data"].null_count
             yield outcome
 
-    monkeypatch.setattr(sys.modules["vlmrecipes.ingest"], "prepare_batches", counted)
+    monkeypatch.setattr(sys.modules["vlmrecipes.ingestion"], "prepare_batches", counted)
 
     def work(file: Path, store: Path) -> tuple[int, dict[str, Any]]:
         nonlocal count

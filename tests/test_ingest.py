@@ -19,7 +19,7 @@ from PIL import Image, ImageDraw
 from vlmrecipes.data.snapshot import list_snapshots, open_snapshot
 from vlmrecipes.data.store import Store, columns
 from vlmrecipes.errors import StoreError, TooManyDropsError
-from vlmrecipes.ingest import ingest
+from vlmrecipes.ingestion import ingest
 
 Row = dict[str, Any]
 ROOT = Path(__file__).parents[1]

@@ -28,7 +28,7 @@ _HOMES = {
     "difference": "vlmrecipes.data.difference",
     "evaluate_model": "vlmrecipes.run",
     "export": "vlmrecipes.data.export",
-    "ingest": "vlmrecipes.ingest",
+    "ingest": "vlmrecipes.ingestion",
     "list_snapshots": "vlmrecipes.data.snapshot",
     "open_snapshot": "vlmrecipes.data.snapshot",
     "planned": "vlmrecipes.run",
@@ -46,7 +46,7 @@ _HOMES = {
     "set_label": "vlmrecipes.data.labels",
     "verify": "vlmrecipes.data.verify",
     "write_page": "vlmrecipes.data.gallery",
-    "verify_run": "vlmrecipes.verify",
+    "verify_run": "vlmrecipes.verification",
 }
 __all__ = sorted([*_HOMES, "__version__"])  # noqa: PLE0605 - sorted() of texts
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from PIL import Image, ImageDraw
 
-from vlmrecipes.ingest import ingest
+from vlmrecipes.ingestion import ingest
 
 Row = dict[str, Any]
 

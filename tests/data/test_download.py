@@ -20,7 +20,7 @@ from reading import good, rows
 from vlmrecipes.data import download
 from vlmrecipes.data.download import Remote, is_public
 from vlmrecipes.data.images import ImageError, image_bytes
-from vlmrecipes.ingest import ingest
+from vlmrecipes.ingestion import ingest
 
 HERE = ("127.0.0.1",)
 

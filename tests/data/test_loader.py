@@ -19,7 +19,7 @@ from PIL import Image
 from vlmrecipes.data.reader import ImageReader, heads_of
 from vlmrecipes.data.snapshot import Snapshot, open_snapshot
 from vlmrecipes.errors import InputError, StoreError
-from vlmrecipes.ingest import ingest
+from vlmrecipes.ingestion import ingest
 
 COUNT = 45
 

@@ -12,7 +12,7 @@ from vlmrecipes.data.declaration import Prepare
 from vlmrecipes.data.images import ImageError
 from vlmrecipes.data.prepare import prepare_image
 from vlmrecipes.data.snapshot import open_snapshot
-from vlmrecipes.ingest import ingest
+from vlmrecipes.ingestion import ingest
 
 DATA = Path(os.environ.get("VLMRECIPES_DATA", "/nowhere"))
 SHIPPED = Path(__file__).parents[2] / "datasets" / "sroie-receipts.toml"

@@ -14,7 +14,7 @@ import datasets
 from vlmrecipes.data.declaration import Declaration
 from vlmrecipes.data.images import image_bytes
 from vlmrecipes.errors import InputError
-from vlmrecipes.ingest import ingest
+from vlmrecipes.ingestion import ingest
 from vlmrecipes.tables import parse
 
 SOURCE = 'type = "hub"\npath = "local"\nimage = "{image}"\nprompt = "What is it?"\nanswer = "{label}"\n'

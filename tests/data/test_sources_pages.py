@@ -13,7 +13,7 @@ from reading import good, problems, rows
 from vlmrecipes.data.images import image_bytes
 from vlmrecipes.data.sample import Drop
 from vlmrecipes.data.snapshot import open_snapshot
-from vlmrecipes.ingest import ingest
+from vlmrecipes.ingestion import ingest
 
 ALTO = """<?xml version="1.0" encoding="UTF-8"?>
 <alto xmlns="{ns}"><Description><MeasurementUnit>{unit}</MeasurementUnit>

@@ -20,7 +20,7 @@ from vlmrecipes.data.sources import webdataset
 from vlmrecipes.data.sources.candidate import Candidate
 from vlmrecipes.data.sources.files import Files
 from vlmrecipes.errors import InputError
-from vlmrecipes.ingest import ingest
+from vlmrecipes.ingestion import ingest
 
 SOURCE = 'type = "webdataset"\npath = "{path}"\nimage = "{{jpg}}"\nprompt = "Read."\nanswer = "{{txt}}"\n'
 Members = Sequence[tuple[str, bytes]]

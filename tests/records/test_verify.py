@@ -16,7 +16,7 @@ from vlmrecipes.fingerprint import fingerprint
 from vlmrecipes.records import predictions, record
 from vlmrecipes.records.prune import prune_runs
 from vlmrecipes.records.rescore import rescore
-from vlmrecipes.verify import verify_run
+from vlmrecipes.verification import verify_run
 
 if TYPE_CHECKING:
     from scored import Scored

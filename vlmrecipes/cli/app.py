@@ -89,7 +89,7 @@ def ingest(
     as_json: Json = False,
 ) -> None:
     """Bring a declared dataset into the store and freeze a snapshot, if anything changed."""
-    from vlmrecipes.ingest import ingest as work
+    from vlmrecipes.ingestion import ingest as work
 
     if root is not None:
         os.environ["VLMRECIPES_DATA"] = str(root.absolute())

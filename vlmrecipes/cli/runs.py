@@ -63,7 +63,7 @@ def verify(
 ) -> None:
     """Hold a run against its record: seal, inputs, environment, scores; exit 1 when a level fails."""
     from vlmrecipes.cli.verdicts import verify_lines
-    from vlmrecipes.verify import verify_run
+    from vlmrecipes.verification import verify_run
 
     with outcome(as_json=as_json) as done:
         view = verify_run(name, store=store, regenerate=regenerate, strict=strict)

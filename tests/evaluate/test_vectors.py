@@ -12,6 +12,7 @@ import pytest
 from vlmrecipes.evaluate import answers, captions, metrics, text
 from vlmrecipes.evaluate.interval import standard_error, wilson
 from vlmrecipes.evaluate.score import Answer, score
+from vlmrecipes.evaluate.student import paired_t
 
 DATA = json.loads((Path(__file__).parents[1] / "data" / "metric_vectors.json").read_text("utf-8"))
 
@@ -112,19 +113,29 @@ MEASURES: dict[str, Callable[..., Any]] = {
     "coco_cider": tokenized(lambda p, r: fmean(captions.cider(p, r))),
     "coco_rouge_l": tokenized(lambda p, r: fmean(map(captions.rouge_l, p, r))),
     "coco_bleu_4": tokenized(lambda p, r: captions.bleu_coco(list(map(captions.matches, p, r)))),
+    "teds": one("teds/pubtabnet@1"),
+    "teds_struct": one("teds/structure@1"),
 }
-TABLES = {"teds", "teds_struct"}
-"""Likeness of HTML tables is no metric of this version."""
 KEYS = {
     "answer_id": "answer_id",
     "tokenized_prediction": "predicted",
     "tokenized_references": "reference",
 }
+STATISTICS = {
+    "wilson_ci95": "test_wilson_agrees_with_statsmodels",
+    "mean_stderr_lmms": "test_standard_errors_agree_with_lmms_eval",
+    "clustered_stderr_lmms": "test_standard_errors_agree_with_lmms_eval",
+    "paired_t_lmms": "test_paired_t_agrees_with_lmms_eval",
+    "paired_signflip_exact_p": "test_permutation_agrees_with_full_enumeration",
+    "mcnemar_exact_p": "test_mcnemar_agrees_with_statsmodels",
+    "mcnemar_cc_chi2_p": "test_corrected_mcnemar_agrees_with_statsmodels",
+}
+"""Where each statistic is tested, here or in `test_paired.py`."""
 
 
 @pytest.mark.parametrize(
     "vector",
-    [v for v in DATA["vectors"] if v["metric"] not in TABLES],
+    DATA["vectors"],
     ids=lambda vector: f"{vector['metric']}-{vector['id']}",
 )
 def test_agrees_with_the_code_named(vector: dict[str, Any]) -> None:
@@ -146,7 +157,15 @@ def test_agrees_with_the_code_named(vector: dict[str, Any]) -> None:
 
 
 def test_every_vector_has_a_measure() -> None:
-    assert {vector["metric"] for vector in DATA["vectors"]} == set(MEASURES) | TABLES
+    assert {vector["metric"] for vector in DATA["vectors"]} == set(MEASURES)
+
+
+def test_every_statistic_has_a_test() -> None:
+    assert {vector["metric"] for vector in DATA["stat_vectors"]} == set(STATISTICS)
+    written = "".join(
+        (Path(__file__).parent / name).read_text("utf-8") for name in ("test_vectors.py", "test_paired.py")
+    )
+    assert not [name for name in STATISTICS.values() if f"def {name}(" not in written]
 
 
 WILSON = [v for v in DATA["stat_vectors"] if v["metric"] == "wilson_ci95"]
@@ -172,3 +191,15 @@ def test_standard_errors_agree_with_lmms_eval(vector: dict[str, Any]) -> None:
     found, expected = standard_error(inputs["scores"], clusters), vector["expected"]
     expected = math.nan if isinstance(expected, dict) else expected  # one score: NaN there, or an error
     assert found == pytest.approx(expected, abs=1e-12, nan_ok=True)
+
+
+T_TESTS = [v for v in DATA["stat_vectors"] if v["metric"] == "paired_t_lmms"]
+
+
+@pytest.mark.parametrize("vector", T_TESTS, ids=lambda v: str(v["inputs"]["current"]))
+def test_paired_t_agrees_with_lmms_eval(vector: dict[str, Any]) -> None:
+    expected, found = vector["expected"], paired_t(**vector["inputs"])
+    t = -math.inf if isinstance(expected["t_stat"], dict) else expected["t_stat"]
+    values = [expected[key] for key in ("mean_diff", "se_diff", "ci_lower", "ci_upper", "p_value")]
+    assert [found.mean, found.error, found.low, found.high, found.p] == pytest.approx(values, abs=1e-12)
+    assert found.t == pytest.approx(t, abs=1e-12)

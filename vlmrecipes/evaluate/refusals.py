@@ -52,3 +52,10 @@ def alike(references: References) -> str | None:
     if not references or len({tuple(sorted(row)) for row in references}) > 1:
         return None
     return "its weights come from how the rows' references differ, and here they do not; use chrf"
+
+
+def no_table(references: References) -> str | None:
+    """Refuse TEDS where no reference holds a table."""
+    if not references or any("<table" in one.lower() for row in references for one in row):
+        return None
+    return "no reference holds an HTML table, and so every score would be 0; use cer for other text"

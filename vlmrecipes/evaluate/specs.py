@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from types import MappingProxyType
 
-from vlmrecipes.evaluate import answers, error_rate, machine, refusals, relaxed, spans, text
+from vlmrecipes.evaluate import answers, error_rate, machine, refusals, relaxed, spans, teds, text
 from vlmrecipes.evaluate.captions import cider, rouge_l
 from vlmrecipes.evaluate.error_rate import Edits
 from vlmrecipes.evaluate.metric import Metric, References, Score, accepts, unsigned
@@ -205,6 +205,18 @@ _ALL = (
         refusals.empty,
     ),
     _answer("contains/ocrbench2@1", spans.contains_or_like, "OCRBench v2: long references by likeness", refusals.empty),
+    _answer(
+        "teds/pubtabnet@1",
+        teds.teds,
+        "HTML tables by tree edit distance (PubTabNet's script), never below 0",
+        refusals.no_table,
+    ),
+    _answer(
+        "teds/structure@1",
+        partial(teds.teds, structure=True),
+        "the same with the cells emptied: TEDS-Struct",
+        refusals.no_table,
+    ),
     _answer("rouge_l/words@1", _rouge_l, "longest common subsequence, β 1.2, on folded words"),
     _corpus(
         "cider/words@1",
@@ -249,6 +261,7 @@ DEFAULTS: Mapping[str, str] = MappingProxyType(
         "chrf": "chrf/sacrebleu@1",
         "cider": "cider/words@1",
         "rouge_l": "rouge_l/words@1",
+        "teds": "teds/pubtabnet@1",
     }
 )
 """What a short name stands for."""

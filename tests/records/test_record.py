@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from vlmrecipes.errors import RunError, StoreError
-from vlmrecipes.records import process, record
+from vlmrecipes.records import exports, process, record
 
 GOLDEN = Path(__file__).parent.parent / "golden" / "record_v1.json"
 WRITER = """
@@ -108,6 +108,19 @@ def test_added_files_are_told_and_sealed_again(finished: Callable[..., Path]) ->
     (folder / "merged.bin").write_bytes(b"m")
     assert record.check_seal(folder) == ["merged.bin: added since the run was sealed"]
     record.seal(folder)
+    assert record.check_seal(folder) == []
+
+
+def test_exports_come_after_the_seal_and_leave_it_whole(finished: Callable[..., Path]) -> None:
+    folder = finished()
+    assert exports.listed(folder) == []
+    entries = [{"format": "adapter", "path": "/a"}, {"format": "merged_16bit", "path": "/b"}]
+    for entry in entries:
+        exports.add(folder, entry)
+    (folder / "exports" / "merged_16bit").mkdir()
+    (folder / "exports" / "merged_16bit" / "config.json").write_text("{}")
+    (folder / "exports" / "00000000-cut.json").write_text('{"format"')
+    assert exports.listed(folder) == entries
     assert record.check_seal(folder) == []
 
 

@@ -31,12 +31,13 @@ def show(
     store: StoreUri = STORE,
     as_json: Json = False,
 ) -> None:
-    """Show a run's record."""
+    """Show a run's record, and what was exported since."""
     from vlmrecipes.cli.showing import record_lines
-    from vlmrecipes.records import ledger, record
+    from vlmrecipes.records import exports, ledger, record
 
     with outcome(as_json=as_json) as done:
-        found = record.read(ledger.find(ledger.home(store), name))
+        folder = ledger.find(ledger.home(store), name)
+        found = record.read(folder) | {"exports": exports.listed(folder)}
         done(found, record_lines(found))
 
 

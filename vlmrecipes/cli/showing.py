@@ -101,4 +101,5 @@ def record_lines(record: Mapping[str, Any]) -> list[str]:
     ]
     if record.get("error"):
         lines.append(f"  error: {record['error']}")
+    lines += [f"  export {entry.get('format')}: {entry.get('path')}" for entry in record.get("exports") or ()]
     return [*lines, "", *score_table([{"recipe": recipe.get("name"), "metrics": record.get("metrics") or {}}])]

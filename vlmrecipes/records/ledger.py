@@ -10,6 +10,7 @@ from typing import Any
 
 from vlmrecipes.data.place import is_remote, local
 from vlmrecipes.errors import InputError, StoreError
+from vlmrecipes.records import exports
 from vlmrecipes.records import record as records
 
 LATEST = "latest"
@@ -106,6 +107,7 @@ def outcome(folder: Path) -> dict[str, Any]:
         "baselines": found.get("baselines") or {},
         "warnings": found.get("warnings") or [],
         "adapter": str(weights.absolute()) if weights else None,
+        "exports": [{key: entry.get(key) for key in ("format", "path")} for entry in exports.listed(folder)],
         "report": str((folder / "report.html").absolute()),
         "seconds": found["seconds"],
     }

@@ -26,6 +26,9 @@ WORKING = ("rows.arrow", "lengths.npy", "failure.txt")
 UNSEALED = (NAME, "report.html", *WORKING)
 """Files of the run folder that the seal does not list: the record itself, what is made from it, and what may be pruned."""
 
+EXPORTS = "exports"
+"""Folder of what was made from a finished run later; it is no part of the record."""
+
 Kind = Literal["train", "evaluate"]
 Ended = Literal["complete", "failed", "interrupted"]
 
@@ -210,7 +213,11 @@ def _outputs(folder: Path) -> list[dict[str, Any]]:
 def _output_names(folder: Path) -> list[str]:
     """Return the files a seal lists; checkpoints come and go with training, hidden files are other programs' notes."""
     paths = (path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
-    kept = (path for path in paths if not any(part.startswith((".", "checkpoint-")) for part in path.parts))
+    kept = (
+        path
+        for path in paths
+        if path.parts[0] != EXPORTS and not any(part.startswith((".", "checkpoint-")) for part in path.parts)
+    )
     return sorted(name for path in kept if (name := path.as_posix()) not in UNSEALED)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ from typing import Any
 from vlmrecipes.errors import InputError, Problem
 from vlmrecipes.evaluate import metrics
 from vlmrecipes.evaluate.engines import external
+from vlmrecipes.fingerprint import sha256
 from vlmrecipes.job import LENGTHS, start
 from vlmrecipes.plan import Plan, make_plan, read_plan
 from vlmrecipes.plan.checks import EXTERNAL
@@ -80,7 +81,12 @@ def evaluate_model(  # noqa: PLR0913
         recipe = recipe.model_copy(update={"model": recipe.model.model_copy(update=base)})
         _check_trust(recipe, file, allowed=trust_remote_code)
         plan = make_plan(recipe, store=store, file=str(file), snapshots=_swapped(swaps), trains=False, tuned=tuned)
-    return _begin(plan, file, kind="evaluate")
+    return _begin(
+        plan,
+        file,
+        kind="evaluate",
+        parents=[{"run": Path(plan.tuned).parent.name, "as": "model"}] if plan.tuned else (),
+    )
 
 
 def _external(recipe: Recipe, model: str, file: Path, store: str, swaps: Sequence[str]) -> Plan:
@@ -145,15 +151,18 @@ def _model(name: str, store: str) -> tuple[dict[str, str], str]:
     return {"id": model.id, "revision": model.revision, "init": model.init, "load_in": model.load_in}, tuned
 
 
-def _begin(plan: Plan, file: Path, *, kind: record.Kind) -> dict[str, Any]:
+def _begin(plan: Plan, file: Path, *, kind: record.Kind, parents: Sequence[Mapping[str, str]] = ()) -> dict[str, Any]:
+    """Make the run's folder from a plan and the recipe's `file`, and do the run. `parents` are `{run, as}`."""
     import numpy as np
 
     if problems := [*plan.problems, *score_problems(plan, str(file))]:
         raise InputError(problems)
     name = record.new_run_id()
     folder = ledger.home(plan.store) / name
-    record.start(folder, run=name, kind=kind, recipe=recipe_fields(plan.recipe, file), **plan_fields(plan))
-    atomic.write_bytes(folder / "recipe.toml", file.read_bytes())
+    source = file.read_bytes()
+    about = {"parents": [dict(parent) for parent in parents], **plan_fields(plan)}
+    record.start(folder, run=name, kind=kind, recipe=recipe_fields(plan.recipe, sha256(source)), **about)
+    atomic.write_bytes(folder / "recipe.toml", source)
     atomic.write_bytes(folder / "plan.json", json.dumps(plan.to_json(), indent=2, ensure_ascii=False).encode())
     if plan.lengths is not None:
         np.save(folder / LENGTHS, plan.lengths)

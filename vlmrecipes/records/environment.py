@@ -12,6 +12,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from vlmrecipes.fingerprint import canonical, sha256
+
 SECONDS = 10.0
 """A helper program that takes longer is given up on."""
 
@@ -28,6 +30,7 @@ _KNOWN_TOKENS = re.compile(r"\b(?:hf_|sk-|gh[pousr]_|github_pat_|AKIA)[A-Za-z0-9
 
 def environment() -> dict[str, Any]:
     """Return what is known about this machine and process, as plain JSON values; what cannot be found is None."""
+    packages = _packages()
     return {
         "python": platform.python_version(),
         "platform": platform.platform(),
@@ -35,8 +38,10 @@ def environment() -> dict[str, Any]:
         "memory_bytes": _memory_bytes(),
         "accelerators": _accelerators(),
         "git": _git(),
+        "container": _in_container(),
         "variables": _variables(os.environ),
-        "packages": _packages(),
+        "packages": packages,
+        "packages_sha256": sha256(canonical(packages)),
     }
 
 
@@ -90,6 +95,10 @@ def _memory_bytes() -> int | None:
         return None
 
 
+def _in_container() -> bool:
+    return any(Path(mark).exists() for mark in ("/.dockerenv", "/run/.containerenv"))
+
+
 def _packages() -> dict[str, str]:
     found: dict[str, str] = {}
     for distribution in importlib.metadata.distributions():
@@ -117,9 +126,11 @@ def _git() -> dict[str, Any] | None:
         return None
     status = _output("git", "--no-optional-locks", "status", "--porcelain")
     remote = _output("git", "config", "--get", "remote.origin.url")
+    patch = _output("git", "--no-optional-locks", "diff", "--binary", "--no-ext-diff", "HEAD") if status else None
     return {
         "commit": commit,
         "dirty": None if status is None else bool(status),
+        "patch_sha256": sha256(patch.encode()) if patch else None,
         "remote": None if remote is None else without_secrets(remote),
     }
 

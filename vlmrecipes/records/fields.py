@@ -2,23 +2,32 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
-from vlmrecipes.data.snapshot import Snapshot, open_snapshot
+from vlmrecipes.data.place import absolute
+from vlmrecipes.data.sample import Split
+from vlmrecipes.data.snapshot import Snapshot, open_snapshot, samples_fingerprint
+from vlmrecipes.errors import InputError
 from vlmrecipes.fingerprint import file_sha256, fingerprint
+from vlmrecipes.models.catalog import ModelRef, resolve
 from vlmrecipes.plan import Plan
 from vlmrecipes.recipe import Recipe
+from vlmrecipes.records.environment import without_secrets
+
+PROCESSOR = ("preprocessor_config.json", "processor_config.json", "video_preprocessor_config.json")
+TEMPLATES = ("chat_template.jinja", "chat_template.json")
 
 
-def recipe_fields(recipe: Recipe, file: Path) -> dict[str, Any]:
+def recipe_fields(recipe: Recipe, source_sha256: str) -> dict[str, Any]:
     """Return the record's `recipe`: name, version, and the hashes of the file and of what it was resolved to."""
     resolved = recipe.model_dump(mode="json")
     return {
         "name": recipe.name,
         "version": recipe.version,
         "fingerprint": fingerprint(resolved),
-        "source_sha256": file_sha256(file),
+        "source_sha256": source_sha256,
         "resolved": resolved,
     }
 
@@ -28,16 +37,79 @@ def plan_fields(plan: Plan) -> dict[str, Any]:
     summary = plan.summary()
     return {
         "plan": {key: summary[key] for key in ("plan", "fingerprint", "steps", "tokens", "memory_bytes")},
-        "data": [_data_fields(role, open_snapshot(plan.store, name)) for role, name in plan.roles()],
-        "model": {"id": plan.model.id, "revision": plan.model.revision, "files": plan.model.files},
+        "data": _data(plan),
+        "model": {
+            "id": plan.model.id,
+            "revision": plan.model.revision,
+            "files": plan.model.files,
+            "load_in": plan.recipe.model.load_in,
+            "processor": _processor(plan.model),
+        },
     }
 
 
-def _data_fields(role: str, snapshot: Snapshot) -> dict[str, Any]:
-    keys = ("samples", "splits", "rows", "drops", "license", "images", "parent")
-    return {"role": role, "snapshot": snapshot.name, "fingerprint": snapshot.fingerprint} | {
-        key: snapshot.manifest[key] for key in keys
-    }
+def _data(plan: Plan) -> list[dict[str, Any]]:
+    store = without_secrets(absolute(plan.store))
+    used = [(role, open_snapshot(plan.store, name)) for role, name in plan.roles()]
+    learned = {image for role, snapshot in used if role == "train" for image in _pictures(snapshot, "train")}
+    found = []
+    for role, snapshot in used:
+        part = {"role": role, "store": store} | _snapshot(snapshot)
+        if role == "train":
+            part["selection"] = _selection(snapshot, "train", None)
+        else:
+            part["selection"] = _selection(snapshot, "eval", plan.recipe.eval.limit)
+            part["images_in_train"] = len(learned & _pictures(snapshot, "eval"))
+        found.append(part)
+    return found
+
+
+def _snapshot(snapshot: Snapshot) -> dict[str, Any]:
+    keys = ("samples", "splits", "rows", "drops", "license", "images", "parent", "tables")
+    about = {"snapshot": snapshot.name, "fingerprint": snapshot.fingerprint}
+    return about | {key: snapshot.manifest[key] for key in keys} | {"sources": snapshot.manifest.get("sources", [])}
+
+
+def _selection(snapshot: Snapshot, side: Split, limit: int | None) -> dict[str, Any]:
+    """Return which samples of a snapshot are used: a side, the first so many by id, and the fingerprint of just these."""
+    table = snapshot.columns("samples", ("id", "digest", "split")).to_pylist()
+    chosen = sorted((row["id"], row["digest"]) for row in table if row["split"] == side)[:limit]
+    return {"split": side, "limit": limit, "samples": len(chosen), "fingerprint": samples_fingerprint(chosen)}
+
+
+def _pictures(snapshot: Snapshot, side: Split) -> set[str]:
+    """Return the images of one side by what they show: the hash of their pixels."""
+    pixels = snapshot.pixels()
+    table = snapshot.columns("samples", ("images", "split")).to_pylist()
+    return {pixels[key] for row in table if row["split"] == side for key in row["images"]}
+
+
+def _processor(model: ModelRef) -> dict[str, Any]:
+    """Return what turns pictures and chats into tokens: hashes of its files, and the pixels that it allows."""
+    folder = Path(model.path)
+    try:
+        # A hub id has become a folder once its processor was downloaded for the plan.
+        folder = folder if folder.is_dir() else Path(resolve(model.id, model.revision, weights=False).path)
+    except InputError:
+        return {}
+    limits: dict[str, Any] = {}
+    for name in PROCESSOR:
+        limits = _limits(folder / name) | limits
+    return {"files": _hashes(folder, PROCESSOR), "chat_template": _hashes(folder, TEMPLATES), **limits}
+
+
+def _hashes(folder: Path, names: tuple[str, ...]) -> dict[str, str]:
+    return {name: file_sha256(folder / name) for name in names if (folder / name).is_file()}
+
+
+def _limits(path: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(path.read_bytes())
+        size = found.get("size") or {}
+        ends = {"min_pixels": size.get("shortest_edge"), "max_pixels": size.get("longest_edge")}
+        return {key: found.get(key) or value for key, value in ends.items() if found.get(key) or value}
+    except (OSError, ValueError, AttributeError):
+        return {}
 
 
 def trained_fields(trained: dict[str, Any], model: dict[str, Any]) -> dict[str, Any]:

@@ -1,4 +1,19 @@
-"""The record of a run: one JSON file, there from the first second, sealed last."""
+"""The record of a run: one JSON file, there from the first second, sealed last.
+
+| field                                 | what it says                                                                       |
+|---------------------------------------|------------------------------------------------------------------------------------|
+| `version`, `run`, `kind`, `parents`   | of the format; the run's id; `train` or `evaluate`; the runs it builds on, and how |
+| `status`, `error`                     | `running`, `complete`, `failed`, `interrupted`; why                                |
+| `pid`, `host`, `pid_started`          | the process that writes it                                                         |
+| `created`, `started`, `ended`         | UTC; `seconds` of wall time over all resumes                                       |
+| `command`, `recipe`, `plan`           | as given without secrets; the recipe resolved, with hashes; the plan's fingerprint |
+| `data`                                | each snapshot: role, fingerprint, table versions and tags, sources, samples used   |
+| `model`                               | id, commit, files, processor and chat template with hashes; what training made     |
+| `train`, `generate`                   | how training went; how answers were generated, cut off, empty, failed              |
+| `metrics`, `baselines`, `warnings`    | values with counts and intervals by model; what would mislead                      |
+| `environment`                         | machine, packages, code revision, variables of an allow-list                       |
+| `outputs`, `seal`                     | every file with its hash; SHA-256 of the canonical JSON of all the rest            |
+"""
 
 from __future__ import annotations
 
@@ -32,6 +47,17 @@ EXPORTS = "exports"
 Kind = Literal["train", "evaluate"]
 Ended = Literal["complete", "failed", "interrupted"]
 
+KINDS = {
+    "adapter": "weights",
+    "model": "weights",
+    "predictions.parquet": "predictions",
+    "metrics.jsonl": "log",
+    "recipe.toml": "recipe",
+    "plan.json": "plan",
+    "exports": "export",
+}
+"""What the files of a run folder are, by the first part of their path."""
+
 _OWN = {"version", "run", "kind", "status", "created", "started", "ended", "seconds", "outputs", "seal"}
 
 
@@ -56,7 +82,7 @@ def start(folder: Path, *, run: str, kind: Kind, recipe: Mapping[str, Any], **fi
     time = _stamp()
     head = {"version": VERSION, "run": run, "kind": kind, "status": "running"} | process.identity()
     times = {"created": time, "started": time, "ended": None, "seconds": 0.0, "error": None}
-    asked = {"command": command(sys.argv), "recipe": dict(recipe)}
+    asked = {"command": command(sys.argv), "parents": [], "recipe": dict(recipe)}
     record = head | times | asked | _empty() | _allowed(fields) | {"outputs": [], "seal": None}
     _write(folder, record)
     return record if record["environment"] else update(folder, environment=environment())
@@ -205,7 +231,12 @@ def _seal_of(record: Mapping[str, Any]) -> str:
 
 def _outputs(folder: Path) -> list[dict[str, Any]]:
     return [
-        {"path": name, "sha256": file_sha256(folder / name), "bytes": (folder / name).stat().st_size}
+        {
+            "path": name,
+            "kind": KINDS.get(name.partition("/")[0], "other"),
+            "sha256": file_sha256(folder / name),
+            "bytes": (folder / name).stat().st_size,
+        }
         for name in _output_names(folder)
     ]
 

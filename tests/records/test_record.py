@@ -15,6 +15,7 @@ import pytest
 
 from vlmrecipes.errors import RunError, StoreError
 from vlmrecipes.records import exports, process, record
+from vlmrecipes.records.graph import Graph, add_run
 
 GOLDEN = Path(__file__).parent.parent / "golden" / "record_v1.json"
 WRITER = """
@@ -212,3 +213,12 @@ def test_the_golden_record_is_read_and_its_format_holds(tmp_path: Path, monkeypa
     shutil.copy(GOLDEN, tmp_path / record.NAME)
     assert record.read(tmp_path)["command"] == ["vlmrecipes", "run", "lines.toml", "--hf-token", "***"]
     assert record.check_seal(tmp_path) == []
+
+
+def test_a_record_written_before_parents_and_kinds_were_told_is_read(tmp_path: Path) -> None:
+    shutil.copy(GOLDEN.with_name("record_v1_early.json"), tmp_path / record.NAME)
+    (tmp_path / "recipe.toml").write_text("name = 'lines'\n")
+    assert record.check_seal(tmp_path) == []
+    assert record.read(tmp_path)["metrics"]["tuned"]["cer"]["value"] == 0.25
+    graph = Graph()
+    assert add_run(graph, record.read(tmp_path)) == "run:golden"

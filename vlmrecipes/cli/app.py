@@ -10,7 +10,7 @@ import typer
 
 from vlmrecipes.cli.options import STORE, Json, Recipe, Settings, StoreUri, Swap, Trust
 from vlmrecipes.cli.output import outcome
-from vlmrecipes.cli.runs import compare, report, runs
+from vlmrecipes.cli.runs import compare, lineage, report, runs
 from vlmrecipes.cli.scoring import score
 from vlmrecipes.cli.snapshots import snapshots
 from vlmrecipes.errors import InputError
@@ -198,6 +198,7 @@ def evaluate(
 
 
 app.command()(compare)
+app.command()(lineage)
 app.command()(report)
 app.command()(score)
 

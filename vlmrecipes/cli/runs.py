@@ -9,19 +9,28 @@ import typer
 
 from vlmrecipes.cli.options import STORE, Json, StoreUri
 from vlmrecipes.cli.output import outcome
+from vlmrecipes.errors import InputError
 
 Name = Annotated[str, typer.Argument(metavar="RUN", help="An id, its beginning, or `latest`.")]
 runs = typer.Typer(help="Look at what was run.", no_args_is_help=True)
 
 
 @runs.command("list")
-def list_all(store: StoreUri = STORE, as_json: Json = False) -> None:
+def list_all(
+    where: Annotated[
+        str, typer.Option(metavar="SQL", help="A condition: \"recipe = 'x' and status = 'complete' and cer < 0.1\".")
+    ] = "",
+    metric: Annotated[str, typer.Option(metavar="NAME", help="Best first by this metric of the tuned model.")] = "",
+    data: Annotated[str, typer.Option(metavar="NAME[@N]", help="Only runs that used this dataset or snapshot.")] = "",
+    store: StoreUri = STORE,
+    as_json: Json = False,
+) -> None:
     """List the runs of the store, newest first."""
     from vlmrecipes.cli.showing import runs_lines
-    from vlmrecipes.records import ledger
+    from vlmrecipes.records.frames import list_runs
 
     with outcome(as_json=as_json) as done:
-        found = ledger.runs(ledger.home(store))
+        found = list_runs(store, where=where, metric=metric, data=data)
         done({"runs": found}, runs_lines(found))
 
 
@@ -88,6 +97,47 @@ def prune(
     with outcome(as_json=as_json) as done:
         view = prune_runs(names or (), store=store, failed=failed, yes=yes)
         done(view, prune_lines(view))
+
+
+@runs.command("lineage")
+def run_lineage(name: Name, store: StoreUri = STORE, as_json: Json = False) -> None:
+    """Show what a run was made from, and what was made from it."""
+    from vlmrecipes.cli.tracing import lineage_lines
+    from vlmrecipes.lineage.trace import lineage_of
+    from vlmrecipes.records import ledger
+
+    with outcome(as_json=as_json) as done:
+        view = lineage_of(ledger.find(ledger.home(store), name).name, store=store)
+        done(view, lineage_lines(view))
+
+
+def lineage(
+    name: Annotated[
+        str,
+        typer.Argument(
+            metavar="RUN|SNAPSHOT|SAMPLE|SHA256|EXPORT",
+            help="Also RUN:SAMPLE, one prediction; the SHA-256 of an image or of a source file.",
+        ),
+    ] = "",
+    source: Annotated[
+        str, typer.Option(metavar="NAME", help="Tell what must be done again when this source, or file, is withdrawn.")
+    ] = "",
+    store: StoreUri = STORE,
+    as_json: Json = False,
+) -> None:
+    """Show what something was made from and what it went into: from a number back to the files, and forward again."""
+    from vlmrecipes.cli.tracing import lineage_lines, touched_lines
+    from vlmrecipes.lineage.trace import lineage_of, touched_by
+
+    with outcome(as_json=as_json) as done:
+        if bool(name) == bool(source):
+            raise InputError.one("give either something to trace or --source NAME")
+        if source:
+            view = touched_by(source, store=store)
+            done(view, touched_lines(view))
+        else:
+            view = lineage_of(name, store=store)
+            done(view, lineage_lines(view))
 
 
 def report(

@@ -27,8 +27,15 @@ def home(store: str) -> Path:
 
 def runs(folder: Path) -> list[dict[str, Any]]:
     """Return one line a run, newest first; a record that cannot be read has status `unreadable` and `why`."""
-    lines = [_line(path) for path in _folders(folder)]
-    return sorted(lines, key=_age, reverse=True)
+    return [line for line, _ in entries(folder)]
+
+
+def entries(folder: Path) -> list[tuple[dict[str, Any], dict[str, Any]]]:
+    """Return (line, record) of every run, newest first; the record is empty where it cannot be read.
+
+    The run folders are the ledger: one that is copied in or deleted by hand is right at once.
+    """
+    return sorted((_entry(path) for path in _folders(folder)), key=lambda entry: _age(entry[0]), reverse=True)
 
 
 def find(folder: Path, run: str) -> Path:
@@ -62,13 +69,14 @@ def _folders(folder: Path) -> list[Path]:
     return [path for path in folder.iterdir() if path.is_dir() and not path.name.startswith(".")]
 
 
-def _line(path: Path) -> dict[str, Any]:
+def _entry(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     try:
-        return _summary(path.name, records.read(path))
+        found = records.read(path)
+        return _summary(path.name, found), found
     except StoreError as error:
-        return _unreadable(path.name, str(error))
+        return _unreadable(path.name, str(error)), {}
     except (AttributeError, KeyError, TypeError, ValueError) as error:
-        return _unreadable(path.name, f"{path / records.NAME}: damaged: {error!r}")
+        return _unreadable(path.name, f"{path / records.NAME}: damaged: {error!r}"), {}
 
 
 def _summary(name: str, record: Mapping[str, Any]) -> dict[str, Any]:

@@ -54,7 +54,6 @@ KINDS = {
     "metrics.jsonl": "log",
     "recipe.toml": "recipe",
     "plan.json": "plan",
-    "exports": "export",
 }
 """What the files of a run folder are, by the first part of their path."""
 

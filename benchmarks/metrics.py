@@ -5,7 +5,9 @@
 The pairs are made-up receipt lines of 3 to 14 words with up to three wrong characters. All contenders score the same
 pairs: jiwer one call for the corpus, as its documentation shows; the textbook distance is the two-row dynamic programme
 in plain Python that evaluation suites carry along, timed on the first `--textbook` pairs and extrapolated. Contenders
-take turns; each one's best round counts. Peak memory of the bootstrap is what the process grew by.
+take turns; each one's best round counts. All run in one thread, and seconds are those of the processor, which other work
+on the machine does not lengthen. Memory of the bootstrap is the most that was allocated at once while resampling, here and
+for four times the samples. The verb `score` is timed from outside on a file of one row, and on one of all pairs.
 """
 
 from __future__ import annotations
@@ -16,8 +18,11 @@ import json
 import os
 import platform
 import random
-import resource
+import subprocess
+import sys
+import tempfile
 import time
+import tracemalloc
 from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from pathlib import Path
@@ -28,7 +33,7 @@ import numpy as np
 import rapidfuzz
 
 from vlmrecipes.evaluate.metrics import resolve
-from vlmrecipes.evaluate.resample import Draws, bootstrap_totals, cluster_sums
+from vlmrecipes.evaluate.resample import Draws, Floats, bootstrap_totals, cluster_sums
 
 WORDS = "total cash receipt amount date 12.50 3.00 tax street no change thank you very much store shop item qty sum"
 Pairs = Sequence[tuple[str, str]]
@@ -92,10 +97,10 @@ def textbook(left: Sequence[str], right: Sequence[str]) -> int:
 
 
 def seconds(work: Callable[[], Any]) -> tuple[float, Any]:
-    """Return how long a call took, and what it returned."""
-    start = time.perf_counter()
+    """Return how much of the processor's time a call took, and what it returned."""
+    start = time.process_time()
     value = work()
-    return time.perf_counter() - start, value
+    return time.process_time() - start, value
 
 
 def error_rates(pairs: Pairs, rounds: int, few: int) -> dict[str, Any]:
@@ -124,21 +129,54 @@ def error_rates(pairs: Pairs, rounds: int, few: int) -> dict[str, Any]:
 
 def bootstrap(samples: int, resamples: int, rounds: int, per_cluster: int, what: str) -> dict[str, Any]:
     """Return the seconds and memory of resampling so many samples: counts of errors, or scores that all differ."""
-    generator = np.random.default_rng(0)
-    numerators = (generator.poisson(2, samples) if what == "counts" else generator.random(samples)).tolist()
-    denominators = (generator.integers(20, 60, samples) if what == "counts" else np.ones(samples)).tolist()
-    sums = cluster_sums([str(row // per_cluster) for row in range(samples)], numerators, denominators)
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    sums = made_sums(samples, per_cluster, what)
     spent = min(seconds(lambda: bootstrap_totals(sums, Draws(0, resamples)))[0] for _ in range(rounds))
-    grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
     return {
         "samples": samples,
         "of": what,
         "clusters": len(sums),
         "resamples": resamples,
         "seconds": spent,
-        "memory_grown_mib": grown / 1024,
+        "memory_mib": {len(each): allocated(each, resamples) for each in (sums, np.tile(sums, (4, 1)))},
     }
+
+
+def made_sums(samples: int, per_cluster: int, what: str) -> Floats:
+    """Return the clusters' sums of made-up samples."""
+    generator = np.random.default_rng(0)
+    numerators = (generator.poisson(2, samples) if what == "counts" else generator.random(samples)).tolist()
+    denominators = (generator.integers(20, 60, samples) if what == "counts" else np.ones(samples)).tolist()
+    return cluster_sums([str(row // per_cluster) for row in range(samples)], numerators, denominators)
+
+
+def allocated(sums: Floats, resamples: int) -> float:
+    """Return the MiB that resampling `sums` holds at most, beside them."""
+    tracemalloc.start()
+    bootstrap_totals(sums, Draws(0, resamples))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    return round(peak / 2**20, 1)
+
+
+def verb(pairs: Pairs, rounds: int) -> dict[str, float]:
+    """Return the least processor seconds of `vlmrecipes score` with WER and CER on one pair, its start, and on all."""
+    with tempfile.TemporaryDirectory() as folder:
+        found = {}
+        for name, some in (("start", pairs[:1]), ("all", pairs)):
+            file = Path(folder) / f"{name}.jsonl"
+            rows = ({"reference": reference, "prediction": prediction} for reference, prediction in some)
+            file.write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
+            found[name] = min(spent_by(file) for _ in range(rounds))
+    return found
+
+
+def spent_by(file: Path) -> float:
+    """Return the processor seconds of scoring `file` in a process of its own."""
+    before = os.times()
+    command = [sys.executable, "-m", "vlmrecipes", "score", str(file), "--metrics", "wer,cer", "--json"]
+    subprocess.run(command, check=True, capture_output=True)
+    after = os.times()
+    return after.children_user + after.children_system - before.children_user - before.children_system
 
 
 def main() -> None:
@@ -151,7 +189,7 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=Path(__file__).parent / "results" / "metrics.json")
     args = parser.parse_args()
     samples = args.pairs
-    # Memory first: what the pairs need would hide what the bootstrap grows by.
+    pairs = made(args.pairs)
     kinds = ((1, "counts"), (10, "counts"), (1, "scores"))
     drawn = [bootstrap(samples, args.resamples, args.rounds, *kind) for kind in kinds]
     result = {
@@ -159,8 +197,9 @@ def main() -> None:
         "machine": f"{platform.machine()}, {os.cpu_count()} cores",
         "python": platform.python_version(),
         "versions": {"jiwer": version("jiwer"), "rapidfuzz": rapidfuzz.__version__, "numpy": np.__version__},
-        "error_rates": error_rates(made(args.pairs), args.rounds, min(args.textbook, args.pairs)),
+        "error_rates": error_rates(pairs, args.rounds, min(args.textbook, args.pairs)),
         "bootstrap": drawn,
+        "score_seconds": verb(pairs, args.rounds),
     }
     text = json.dumps(result, indent=1)
     args.output.write_text(text + "\n", "utf-8")

@@ -82,9 +82,9 @@ def edits(reference: Sequence[str], prediction: Sequence[str]) -> Edits:
         return Edits(len(reference) - max(0, -longer), 0, max(0, -longer), max(0, longer))
     if not longer and distance == 1:
         return Edits(len(reference) - 1, 1, 0, 0)
-    tags = [tag for tag, _, _ in Levenshtein.editops(reference, prediction).as_list()]
-    substitutions, deletions, insertions = (tags.count(tag) for tag in ("replace", "delete", "insert"))
-    return Edits(len(reference) - substitutions - deletions, substitutions, deletions, insertions)
+    substitutions = [op[0] for op in Levenshtein.editops(reference, prediction).as_list()].count("replace")
+    deletions = (distance - substitutions - longer) // 2
+    return Edits(len(reference) - substitutions - deletions, substitutions, deletions, deletions + longer)
 
 
 def best(prediction: str, references: Sequence[str], units: Callable[[str], Sequence[str]]) -> Edits:

@@ -24,7 +24,9 @@ def _uax29() -> str:
 
 
 def _over_reference(edits: Edits) -> Score:
-    return Score(float(edits.errors), float(edits.length), edits._asdict())
+    hits, substitutions, deletions, insertions = edits
+    wrong = substitutions + deletions  # the sums of `Edits.errors` and `.length`, without the time of two properties
+    return Score(float(wrong + insertions), float(hits + wrong), edits._asdict())
 
 
 def _over_alignment(edits: Edits) -> Score:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import vlmrecipes
-from vlmrecipes.cli.scaffold import scaffold
+from vlmrecipes.scaffolding import scaffold
 
 
 @dataclass

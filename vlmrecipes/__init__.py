@@ -43,6 +43,7 @@ _HOMES = {
     "rescore": "vlmrecipes.records.rescore",
     "resume_run": "vlmrecipes.run",
     "run_recipe": "vlmrecipes.run",
+    "scaffold": "vlmrecipes.scaffolding",
     "score": "vlmrecipes.evaluate.score",
     "score_file": "vlmrecipes.evaluate.answers_file",
     "statistics": "vlmrecipes.data.statistics",

@@ -29,25 +29,28 @@ app.add_typer(runs, name="runs")
 @app.command()
 def init(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder to fill; made when absent.")] = Path(),
+    from_images: Annotated[
+        Path | None, typer.Option("--from-images", metavar="DIR2", help="Your images: a folder, or a file of rows.")
+    ] = None,
+    from_hub: Annotated[
+        str,
+        typer.Option(
+            "--from-hub", metavar="ID", help="A set of the Hugging Face hub: owner/name or owner/name@revision."
+        ),
+    ] = "",
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Say what a column is: --set 'answer={text}' --set part=test"),
+    ] = None,
     as_json: Json = False,
 ) -> None:
-    """Write a small project that runs as it is: images, a declaration, a recipe."""
-    from vlmrecipes.cli.scaffold import scaffold
+    """Write a small project that runs as it is: of drawn images, of your own, or of a hub set; columns are guessed."""
+    from vlmrecipes.cli.showing import init_lines
+    from vlmrecipes.scaffolding import scaffold
 
     with outcome(as_json=as_json) as done:
-        files = scaffold(folder)
-        names = [str(path) for path in files]
-        done(
-            {"files": names},
-            [
-                *names,
-                "",
-                "next:",
-                f"  cd {folder}",
-                "  vlmrecipes ingest datasets/example.toml",
-                "  vlmrecipes run recipes/example.toml",
-            ],
-        )
+        view = scaffold(folder, from_images=from_images, from_hub=from_hub, overrides=settings or ())
+        done(view, init_lines(view, folder))
 
 
 @app.command()

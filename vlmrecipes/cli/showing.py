@@ -3,10 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from vlmrecipes.cli.output import table
 from vlmrecipes.records.predictions import MODELS
+
+
+def init_lines(view: Mapping[str, Any], folder: Path) -> list[str]:
+    """Return what `init` prints: its files (pictures counted), what was guessed, and what to do next."""
+    pictures = [name for name in view["files"] if name.endswith(".png")]
+    lines = [name for name in view["files"] if name not in pictures]
+    lines += [f"{len(pictures)} pictures in {Path(pictures[0]).parent}"] if pictures else []
+    if view["guessed"]:
+        columns = table(("column", "first value"), view["columns"].items())
+        rows = [(one["key"], _listed(one["value"]), one["why"]) for one in view["guessed"]]
+        lines += ["", *columns, "", *table(("key", "guessed", "why"), rows), "", "Wrong? Change the declaration."]
+    return [
+        *lines,
+        "",
+        "next:",
+        f"  cd {folder}",
+        "  make -n all    # the commands: ingest, look, plan, run, report",
+        "  make all",
+    ]
+
+
+def _listed(value: Any) -> str:
+    return ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
 
 
 def plan_lines(view: Mapping[str, Any]) -> list[str]:

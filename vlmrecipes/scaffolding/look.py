@@ -51,12 +51,13 @@ def at_hub(name: str, folder: Path, overrides: Sequence[str]) -> Found:
 
 def _commit(repo: str, revision: str) -> str:
     """Return the commit that `revision` (default: the main branch) of a hub set stands for now."""
+    import httpx
     from huggingface_hub import HfApi
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, OfflineModeIsEnabled
 
     try:
         return str(HfApi().dataset_info(repo, revision=revision or None).sha)
-    except (HfHubHTTPError, HFValidationError, OfflineModeIsEnabled, OSError) as error:
+    except (HfHubHTTPError, HFValidationError, OfflineModeIsEnabled, httpx.HTTPError, OSError) as error:
         told = " ".join(str(error).split())[:300]
         raise InputError.one(
             f"no folder here, and the hub does not give it: {told}", file=repo, key="--from-hub"

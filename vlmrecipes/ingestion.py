@@ -66,7 +66,9 @@ def ingest(file: Path, *, store: str, workers: int | None = None) -> dict[str, A
     sources = open_sources(declaration, file)
     benchmarks = eval_pictures(store, declaration.dedup.decontaminate, str(file))
     with written(store), held(store, WRITERS, shared=True), held(store, f"datasets/{declaration.name}"):
-        gathered = _gather(declaration, sources, Store(store), workers or os.cpu_count() or 1)
+        opened = Store(store)
+        opened.named(declaration.name)
+        gathered = _gather(declaration, sources, opened, workers or os.cpu_count() or 1)
         gathered.files = read_files(sources)
         gathered.sources = told_sources(sources, gathered.files)
         _check_drops(declaration, gathered)
@@ -193,9 +195,7 @@ def _write_tables(  # noqa: PLR0913, PLR0917
     """Write samples, drops and files, and return the versions of the tables that hold what the snapshot names."""
     import pyarrow as pa
 
-    store = Store(uri)
-    tables = {"images": store.images(), "samples": store.samples(name), "drops": store.drops(name)}
-    tables["files"] = store.files(name)
+    tables = Store(uri).named(name)
     replace_samples(tables["samples"], to_table(samples))
     rows = sorted((asdict(drop) for drop in drops), key=lambda row: (row["source"], row["key"]))
     replace_rows(tables["drops"], pa.Table.from_pylist(rows, schema=drop_schema()))

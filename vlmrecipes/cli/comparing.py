@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from vlmrecipes.cli.output import table
+from vlmrecipes.cli.output import interval, table
 
 
 def compare_lines(view: Mapping[str, Any]) -> list[str]:
@@ -20,7 +20,7 @@ def _pair(view: Mapping[str, Any]) -> Iterator[str]:
         side = view[letter]
         yield f"{letter}: {side['recipe']}, {side['model']}  {side['name']}"
     rows = [
-        (name, told["a"], told["b"], told["difference"], _bounds(told), told["p"], _verdict(told))
+        (name, told["a"], told["b"], told["difference"], interval(told), told["p"], _verdict(told))
         for name, told in view["metrics"].items()
     ]
     yield ""
@@ -37,11 +37,7 @@ def _verdict(told: Mapping[str, Any]) -> str:
 def _board(view: Mapping[str, Any]) -> Iterator[str]:
     titles = {side["name"]: f"{side['recipe']}, {side['model']}" for side in view["sides"]}
     for metric, rows in view["leaderboard"].items():
-        cells = [(row["rank"], titles[row["name"]], row["name"], row["value"], _bounds(row)) for row in rows]
+        cells = [(row["rank"], titles[row["name"]], row["name"], row["value"], interval(row)) for row in rows]
         yield from table(("rank", "model", "run", metric, "95 %"), cells)
         yield ""
     yield f"{view['n']} samples; models of one rank cannot be told apart (paired test, Holm over {len(view['pairs'])} pairs)"
-
-
-def _bounds(told: Mapping[str, Any]) -> str:
-    return "" if told["low"] is None else f"[{told['low']:.3f}, {told['high']:.3f}]"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -59,6 +59,11 @@ def table(head: Sequence[str], rows: Iterable[Sequence[Any]]) -> list[str]:
     cells = [list(head), *([_cell(value) for value in row] for row in rows)]
     widths = [max(len(row[column]) for row in cells) for column in range(len(head))]
     return ["  ".join(_aligned(text, width) for text, width in zip(row, widths, strict=True)).rstrip() for row in cells]
+
+
+def interval(found: Mapping[str, Any]) -> str:
+    """Return the bounds of an estimate; empty where there is none, as for a single sample."""
+    return "" if found["low"] is None else f"[{found['low']:.3f}, {found['high']:.3f}]"
 
 
 def _cell(value: Any) -> str:

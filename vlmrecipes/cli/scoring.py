@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from vlmrecipes.cli.options import Json
-from vlmrecipes.cli.output import outcome, table
+from vlmrecipes.cli.output import interval, outcome, table
 
 
 def score(
@@ -65,5 +65,4 @@ def _rows(found: dict[str, Any]) -> Iterator[list[Any]]:
 
 
 def _estimate(found: dict[str, Any]) -> list[Any]:
-    bounds = "–" if found["low"] is None else f"[{found['low']:.3f}, {found['high']:.3f}]"
-    return [found["value"], bounds, found["n"]]
+    return [found["value"], interval(found) or None, found["n"]]

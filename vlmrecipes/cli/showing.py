@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from vlmrecipes.cli.output import table
+from vlmrecipes.cli.output import interval, table
 from vlmrecipes.records.predictions import MODELS
 
 
@@ -96,7 +96,7 @@ def _by_rows(base: Mapping[str, Any], tuned: Mapping[str, Any]) -> Iterator[list
 def _value(metric: Mapping[str, Any] | None) -> tuple[Any, str]:
     if not metric or metric["value"] is None:
         return None, ""
-    return float(metric["value"]), f"[{metric['low']:.3f}, {metric['high']:.3f}]"
+    return float(metric["value"]), interval(metric)
 
 
 def runs_lines(runs: Sequence[Mapping[str, Any]]) -> list[str]:

@@ -84,20 +84,21 @@ class Store:
         return self._of_today(f"samples-{dataset}", sample_schema())
 
     def drops(self, dataset: str) -> Any:
-        """Return the drops table of a dataset."""
-        return self.table(f"drops-{dataset}", drop_schema())
+        """Return the drops table of a dataset. Raises StoreError when an older version of this program made it."""
+        return self._of_today(f"drops-{dataset}", drop_schema())
 
     def files(self, dataset: str) -> Any:
         """Return the table of the files that a dataset was read from."""
-        return self.table(f"files-{dataset}", file_schema())
+        return self._of_today(f"files-{dataset}", file_schema())
+
+    def named(self, dataset: str) -> dict[str, Any]:
+        """Return the tables that a snapshot of `dataset` names, by role. Raises StoreError as they do, before any work."""
+        tables = {"images": self.images(), "samples": self.samples(dataset)}
+        return tables | {"drops": self.drops(dataset), "files": self.files(dataset)}
 
     def _of_today(self, name: str, schema: pa.Schema) -> Any:
         table = self.table(name, schema)
-        if absent := set(schema.names) - set(table.schema.names):
-            raise StoreError(
-                f"{self.uri}: an older version made this store: its {name} have no {', '.join(sorted(absent))}; "
-                "its snapshots can be read, but ingest into a fresh one (--store DIR)"
-            )
+        _need_columns(table, schema.names)
         return table
 
     def add_images(self, images: pa.Table) -> None:
@@ -118,8 +119,17 @@ class Store:
         return table
 
 
+def _need_columns(table: Any, names: Iterable[str]) -> None:
+    if absent := sorted(set(names) - set(table.schema.names)):
+        raise StoreError(
+            f"the table {table.name!r} has no {', '.join(absent)}: an older version of vlmrecipes made this store; "
+            "list, show and export read its snapshots, but ingest into a fresh one (--store DIR)"
+        )
+
+
 def columns(table: Any, names: Sequence[str]) -> pa.Table:
-    """Return whole columns of a table, in the order of its rows."""
+    """Return whole columns of a table, in the order of its rows. Raises StoreError when it has no such column."""
+    _need_columns(table, names)
     return table.search().select(list(names)).to_arrow()
 
 

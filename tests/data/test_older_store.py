@@ -1,0 +1,40 @@
+"""A store whose tables were made before some columns were known."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+from curated import declared, ingested, project
+
+from vlmrecipes.data.snapshot import open_snapshot
+from vlmrecipes.data.store import Store
+from vlmrecipes.errors import StoreError
+
+LACKING = {"samples-pages": "key", "images": "phash256", "drops-pages": "images", "files-pages": "bytes"}
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("older")
+    rows = [*project(folder, 3), {"image": "gone.png", "q": "?", "text": "x"}]
+    ingested(declared(folder, rows, "max_dropped = 0.5"), folder / "store")
+    return folder
+
+
+@pytest.mark.parametrize("table", LACKING)
+def test_ingest_into_it_is_refused_before_any_work(made: Path, tmp_path: Path, table: str) -> None:
+    store = shutil.copytree(made / "store", tmp_path / "store")
+    Store(str(store)).table(table).drop_columns([LACKING[table]])
+    with pytest.raises(StoreError) as error:
+        ingested(made / "set.toml", store)
+    assert str(error.value).startswith(
+        f"the table '{table}' has no {LACKING[table]}: an older version of vlmrecipes made this store; "
+    )
+    assert str(error.value).endswith("ingest into a fresh one (--store DIR)")
+
+
+def test_a_column_that_a_snapshot_has_not_is_told(made: Path) -> None:
+    with pytest.raises(StoreError, match="the table 'drops-pages' has no colour: an older version"):
+        open_snapshot(str(made / "store"), "pages").columns("drops", ("source", "colour"))

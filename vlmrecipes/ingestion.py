@@ -28,6 +28,7 @@ from vlmrecipes.data.sources.candidate import Candidate, read_rows
 from vlmrecipes.data.stock import Stock
 from vlmrecipes.data.store import Store, replace_rows, replace_samples, tagged
 from vlmrecipes.errors import TooManyDropsError
+from vlmrecipes.models.bounds import with_bounds
 from vlmrecipes.progress import Advance, track
 from vlmrecipes.version import VERSION
 
@@ -62,7 +63,7 @@ def ingest(file: Path, *, store: str, workers: int | None = None) -> dict[str, A
     Returns the JSON object of `vlmrecipes ingest`. Raises InputError, TooManyDropsError, StoreError.
     """
     started = time.monotonic()
-    declaration = read_declaration(file)
+    declaration = with_bounds(read_declaration(file), file)
     sources = open_sources(declaration, file)
     benchmarks = eval_pictures(store, declaration.dedup.decontaminate, str(file))
     with written(store), held(store, WRITERS, shared=True), held(store, f"datasets/{declaration.name}"):

@@ -23,7 +23,11 @@ def check_file(path: Path) -> list[dict[str, str]]:
 def _check_declaration(data: dict[str, Any], path: Path) -> None:
     from vlmrecipes.data.declaration import Declaration
 
-    tables.parse(Declaration, data, str(path))
+    declaration = tables.parse(Declaration, data, str(path))
+    if declaration.prepare.for_model:
+        from vlmrecipes.models.bounds import with_bounds
+
+        with_bounds(declaration, path)
 
 
 def _check_recipe(data: dict[str, Any], path: Path) -> None:

@@ -18,6 +18,9 @@ NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 class Prepare(Table):
     """What happens to every image, in this order: size check, decode, upright, alpha on white, colour, crop, resize, encode."""
 
+    for_model: str = ""
+    """`builtin:reader`, a model folder (relative to this file) or a hub id in the local cache: `max_side`, `max_pixels` and
+    `multiple_of` become what its image processor takes; those given here stay."""
     max_side: int | None = Field(default=1000, ge=1)
     """Longer side in pixels after resizing; larger images are shrunk, aspect kept."""
     min_side: int | None = Field(default=None, ge=1)

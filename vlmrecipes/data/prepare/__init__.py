@@ -48,7 +48,7 @@ class Prepared:
 
 def origin_of(source_sha256: str, crop: Crop | None, policy: Prepare) -> str:
     """Return the key, 64 hex digits, under which the outcome of preparing an original can be found again."""
-    return sha256(canonical([RULES, source_sha256, crop, policy.model_dump()]))
+    return sha256(canonical([RULES, source_sha256, crop, policy.model_dump(exclude={"for_model"})]))
 
 
 def prepare_image(raw: bytes, crop: Crop | None, policy: Prepare, source_sha256: str = "") -> Prepared:

@@ -14,7 +14,7 @@ from vlmrecipes.data.prepare import origin_of
 from vlmrecipes.data.prepare.resize import target_size
 from vlmrecipes.data.snapshot import open_snapshot
 from vlmrecipes.errors import InputError
-from vlmrecipes.ingest import ingest
+from vlmrecipes.ingestion import ingest
 from vlmrecipes.models.bounds import bounds_of, with_bounds
 from vlmrecipes.models.catalog import BUILTINS, resolve
 from vlmrecipes.models.load import load_processor

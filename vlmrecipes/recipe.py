@@ -89,9 +89,14 @@ class Train(Table):
     method: Literal["sft"] = "sft"
     responses_only: bool = True
     """Only the answers are learned; false also learns the user's words."""
-    batch_size: int = Field(default=8, ge=1)
-    """Rows a device and step."""
+    batch_size: Annotated[int, Field(ge=1)] | Literal["auto"] = 8
+    """Rows computed at once on a device; `auto` computes as many as its memory holds, of the `effective_batch` rows."""
     gradient_accumulation: int = Field(default=1, ge=1)
+    """Batches an optimizer step."""
+    effective_batch: int | None = Field(default=None, ge=1)
+    """Rows an optimizer step with `batch_size = "auto"`; otherwise batch_size times gradient_accumulation."""
+    batch_tokens: int | None = Field(default=None, ge=1)
+    """Most tokens, padding included, computed at once with `batch_size = "auto"`; default: what the device holds."""
     steps: int | None = Field(default=None, ge=1)
     """Optimizer steps; or give `epochs`."""
     epochs: float | None = Field(default=None, gt=0)
@@ -116,6 +121,19 @@ class Train(Table):
         if (self.steps is None) == (self.epochs is None):
             raise ValueError("give either `steps` or `epochs`")
         return self
+
+    @model_validator(mode="after")
+    def _rows_a_step_are_said_once(self) -> Train:
+        if self.batch_size != "auto" and (self.effective_batch or self.batch_tokens):
+            raise ValueError('`effective_batch` and `batch_tokens` go with `batch_size = "auto"`')
+        if self.batch_size == "auto" and (self.effective_batch is None or self.gradient_accumulation > 1):
+            raise ValueError('`batch_size = "auto"` takes `effective_batch` instead of `gradient_accumulation`')
+        return self
+
+    @property
+    def rows_a_step(self) -> int:
+        """Rows that an optimizer step learns from."""
+        return self.effective_batch or int(self.batch_size) * self.gradient_accumulation
 
 
 class OpenAI(Table):

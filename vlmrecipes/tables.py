@@ -92,6 +92,8 @@ def _problems(model: type[Table], data: dict[str, Any], items: list[dict[str, An
 
 def _place(data: Any, item: dict[str, Any]) -> tuple[Any, ...]:
     """Return the item's path in the file: without what pydantic puts in for the members of a union."""
+    if not item["loc"]:
+        return ()
     holder, path = data, []
     for part in item["loc"]:
         try:
@@ -106,6 +108,8 @@ def _place(data: Any, item: dict[str, Any]) -> tuple[Any, ...]:
 
 def _told(items: Sequence[dict[str, Any]], known: Sequence[str]) -> str:
     wanted = [_TYPES[item["type"]] for item in items if item["type"] in _TYPES]
+    if wanted and len(items) > 1:
+        wanted += [item["ctx"]["expected"] for item in items if item["type"] == "literal_error"]
     if len(wanted) == len(items):
         return f"expected {' or '.join(dict.fromkeys(wanted))}, found {_shown(items[0]['input'])}"
     return _sentence(items[0], known)

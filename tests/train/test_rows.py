@@ -3,6 +3,7 @@ from __future__ import annotations
 import pickle
 from pathlib import Path
 
+import numpy as np
 from tiny import MemoryReader, assistant, lines, png, sample, user
 
 from vlmrecipes.models.turns import mixture, rows_of
@@ -38,7 +39,7 @@ def test_rows_come_with_the_images_of_their_part(tmp_path: Path) -> None:
     samples = [sample(1, [user("?", 0)], "none", []), sample(2, [user("?")], "one", pictures[:1])]
     rows = [row for one in samples for row in rows_of(one, 0)]
     rows += rows_of(sample(3, [user("?", 2)], "two", pictures[1:]), 1)
-    stored = dataset(rows, [left, right], tmp_path / "rows.arrow")
+    stored = dataset(rows, np.arange(3, dtype=np.int32), [left, right], tmp_path / "rows.arrow")
     copy = pickle.loads(pickle.dumps(stored))  # as a loader process receives it
     assert [item["images"] for item in copy.__getitems__([0, 1, 2])] == [
         [],
@@ -46,11 +47,12 @@ def test_rows_come_with_the_images_of_their_part(tmp_path: Path) -> None:
         right.read(pictures[1:]),
     ]
     assert copy[2]["completion"] == [assistant("two")]
+    assert [item["tokens"] for item in copy] == [0, 1, 2]
     assert copy[2]["prompt"] == [user("?", 2)]
 
 
 def test_images_are_not_part_of_the_dataset(tmp_path: Path) -> None:
     reader = MemoryReader()
     rows = [row for one in lines(reader, 3) for row in rows_of(one)]
-    dataset(rows, [reader], tmp_path / "rows.arrow")
+    dataset(rows, np.arange(len(rows), dtype=np.int32), [reader], tmp_path / "rows.arrow")
     assert b"PNG" not in (tmp_path / "rows.arrow").read_bytes()

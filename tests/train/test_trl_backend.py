@@ -6,6 +6,7 @@ import signal
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from tiny import MemoryReader, model, processor
@@ -89,7 +90,8 @@ def test_loss_and_gradients_are_those_of_trl(tmp_path: Path, ours: str) -> None:
     from trl import SFTTrainer
 
     reader = MemoryReader()
-    found = dataset(rows(reader), [reader], tmp_path / "rows.arrow")
+    read = rows(reader)
+    found = dataset(read, np.ones(len(read), np.int32), [reader], tmp_path / "rows.arrow")
     batch = Collator(processor())([found[place] for place in range(4)])
 
     def step(trainer: Any, loss_type: str, **more: Any) -> tuple[Any, list[Any]]:
@@ -97,7 +99,8 @@ def test_loss_and_gradients_are_those_of_trl(tmp_path: Path, ours: str) -> None:
         args = arguments(network, Train(steps=1), 1, tmp_path)
         args.loss_type = loss_type
         made = trainer(network, args, Collator(processor()), found, processing_class=processor(), **more)
-        loss = made.compute_loss(network.train(), dict(batch), num_items_in_batch=torch.tensor(50))
+        learned = batch["labels"][:, 1:].ne(-100).sum()
+        loss = made.compute_loss(network.train(), dict(batch), num_items_in_batch=learned)
         loss.backward()
         return loss.detach(), [weight.grad for weight in network.parameters()]
 
@@ -121,3 +124,17 @@ def test_a_checkpoint_that_was_cut_is_passed_over(tmp_path: Path) -> None:
     assert newest(folder) == (folder / "checkpoint-4", 4)
     (folder / "checkpoint-4" / "optimizer.pt").unlink()
     assert newest(folder) is None
+
+
+def test_micro_batches_are_resumed_to_the_same_weights(tmp_path: Path) -> None:
+    auto = {"batch_size": "auto", "effective_batch": 4, "gradient_accumulation": 1, "batch_tokens": 60}
+    whole = run(tmp_path / "whole", **auto)
+    one = multiprocessing.get_context("spawn").Process(
+        target=run, args=(tmp_path / "killed",), kwargs={"reads": 5, **auto}
+    )
+    one.start()
+    one.join(120)
+    assert one.exitcode == -signal.SIGKILL
+    resumed = run(tmp_path / "killed", resume=True, **auto)
+    assert resumed.samples_seen < whole.samples_seen
+    assert weights(resumed.path) == weights(whole.path)

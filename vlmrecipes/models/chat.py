@@ -161,7 +161,10 @@ def process_prompts(processor: Any, prompts: Sequence[str], images: Sequence[Seq
 
 
 ALL_OR_NONE = "aspect_ratio_ids"
-"""Sign of Llama 3.2 Vision: its processor wants a picture in every row or in none, its model takes both together."""
+"""Sign of Llama 3.2 Vision: its processor wants a picture in every row or in none, its model takes both together.
+
+Then the words of a row without a picture attend to an empty one, which they do not alone: training keeps such rows apart.
+"""
 
 
 def _processed(processor: Any, prompts: Sequence[str], images: Sequence[Sequence[Any]], padding_side: str) -> Any:

@@ -24,6 +24,10 @@ CPU_TOKENS = 16_384
 GPU_TOKENS = 262_144
 LAYER_VALUES = 16
 """Intermediate values a hidden unit in the one layer that computes while generating."""
+LARGE_VOCABULARY = 16_384
+"""From here on a training makes logits for the learned tokens only, in pieces; below, all at once is faster."""
+HEADROOM = 0.8
+"""Share of the free memory that a micro-batch may take."""
 
 
 def estimate(ref: ModelRef, model: Model, lora: Lora | None, train: Train | None, longest: int) -> int:
@@ -36,12 +40,33 @@ def estimate(ref: ModelRef, model: Model, lora: Lora | None, train: Train | None
     if train is None:
         return int(held)
     trained = adapters if lora else weights
+    rows = 1 if train.batch_size == "auto" else train.batch_size
+    tokens = max(rows * longest, train.batch_tokens or 0)
+    return int(held + trained * TRAINED_BYTES + tokens * _token_bytes(config, train))
+
+
+def training_tokens(model: Any, settings: Train) -> int:
+    """Return how many tokens a micro-batch may hold that learns on the device of `model`, which is loaded already.
+
+    On a GPU, most of the memory that is left over when gradients and moments of what is trained have theirs.
+    """
+    import torch
+
+    if model.device.type != "cuda":
+        return CPU_TOKENS
+    trained = sum(weight.numel() for weight in model.parameters() if weight.requires_grad)
+    free, _ = torch.cuda.mem_get_info(model.device)
+    spare = free * HEADROOM - trained * TRAINED_BYTES
+    return max(1, int(spare / _token_bytes(model.config, settings)))
+
+
+def _token_bytes(config: Any, train: Train) -> int:
+    """Return what a token of a training batch takes: activations in both towers, and logits where all are made at once."""
     text = config.get_text_config()
-    tokens = train.batch_size * longest
     each = CHECKPOINT_BYTES if train.gradient_checkpointing else ACTIVATION_BYTES
-    layers = tokens * each * (text.hidden_size * text.num_hidden_layers + PATCHES * _vision_width(config))
-    logits = tokens * text.vocab_size * 4 * 2
-    return int(held + trained * TRAINED_BYTES + layers + logits)
+    layers = each * (text.hidden_size * text.num_hidden_layers + PATCHES * _vision_width(config))
+    logits = text.vocab_size * 4 * 2 if text.vocab_size < LARGE_VOCABULARY else 0
+    return int(layers + logits)
 
 
 def available() -> int:

@@ -274,7 +274,7 @@ def _steps(recipe: Recipe, rows: int) -> int:
     train = recipe.train
     if train.steps is not None:
         return train.steps
-    batches = math.ceil(rows / (train.batch_size * train.gradient_accumulation))
+    batches = math.ceil(rows / train.rows_a_step)
     return max(1, math.ceil(batches * (train.epochs or 0)))
 
 

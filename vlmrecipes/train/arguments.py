@@ -20,7 +20,7 @@ def shared(model: Any, settings: Train, steps: int, checkpoints: Path) -> dict[s
         "output_dir": str(checkpoints),
         "max_steps": steps,
         "remove_unused_columns": False,
-        "per_device_train_batch_size": settings.batch_size,
+        "per_device_train_batch_size": rows_at_once(settings),
         "gradient_accumulation_steps": settings.gradient_accumulation,
         "max_grad_norm": settings.max_grad_norm,
         "seed": settings.seed,
@@ -39,6 +39,11 @@ def shared(model: Any, settings: Train, steps: int, checkpoints: Path) -> dict[s
         **_precision(model),
         **_loader(settings.workers, on_gpu=_on_gpu(model)),
     }
+
+
+def rows_at_once(settings: Train) -> int:
+    """Return how many rows a batch of the loader holds."""
+    return settings.rows_a_step // settings.gradient_accumulation
 
 
 def _optimizer(settings: Train, on_gpu: bool) -> dict[str, Any]:

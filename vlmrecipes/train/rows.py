@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from vlmrecipes.models.turns import Row
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 CHUNK = 10_000
 """Rows written at once."""
@@ -29,13 +33,14 @@ class LoadImages:
     """A reader for every part of the mixture."""
 
     def __call__(self, batch: Mapping[str, Sequence[Any]]) -> dict[str, list[Any]]:
-        """Return B rows: `prompt` and `completion` as messages, `images` as a list of encoded images each."""
+        """Return B rows: `prompt` and `completion` as messages, `images` as a list of encoded images each, `tokens`."""
         wanted = list(zip(batch["part"], batch["images"], strict=True))
         encoded = {part: iter(self._read(part, wanted)) for part in set(batch["part"])}
         return {
             "prompt": [json.loads(prompt) for prompt in batch["prompt"]],
             "completion": [[_reply(answer)] for answer in batch["answer"]],
             "images": [[next(encoded[part]) for _ in keys] for part, keys in wanted],
+            "tokens": list(batch["tokens"]),
         }
 
     def _read(self, part: int, wanted: Sequence[tuple[int, Sequence[str]]]) -> list[bytes]:
@@ -47,10 +52,10 @@ def _reply(answer: str) -> dict[str, Any]:
     return {"role": "assistant", "content": [{"type": "text", "text": answer}]}
 
 
-def dataset(rows: Sequence[Row], readers: Sequence[Reader], path: Path) -> Any:
+def dataset(rows: Sequence[Row], lengths: NDArray[np.int32], readers: Sequence[Reader], path: Path) -> Any:
     """Write the rows without images to `path` (Arrow) and return them as a `datasets.Dataset` that reads images lazily.
 
-    `readers` holds one for every part that the rows name.
+    `lengths` [N] are the tokens of the rows; `readers` holds one for every part that they name.
 
     The file is mapped into memory, so loader processes share it instead of each receiving a copy.
     """
@@ -59,14 +64,11 @@ def dataset(rows: Sequence[Row], readers: Sequence[Reader], path: Path) -> Any:
     from datasets import Dataset
 
     types = {"prompt": pa.string(), "answer": pa.string(), "images": pa.list_(pa.string()), "part": pa.int32()}
-    schema = pa.schema(types)
+    schema = pa.schema(types | {"tokens": pa.int32()})
     path.parent.mkdir(parents=True, exist_ok=True)
     with pa.OSFile(str(path), "wb") as file, pa.ipc.new_stream(file, schema) as writer:
-        for chunk in _chunks(rows):
+        for start in range(0, len(rows), CHUNK):
+            chunk = rows[start : start + CHUNK]
             columns = [[getattr(row, name) for row in chunk] for name in types]
-            writer.write_batch(pa.record_batch(columns, schema=schema))
+            writer.write_batch(pa.record_batch([*columns, lengths[start : start + CHUNK]], schema=schema))
     return Dataset.from_file(str(path)).with_transform(LoadImages(tuple(readers)))
-
-
-def _chunks(rows: Sequence[Row]) -> Iterator[Sequence[Row]]:
-    return (rows[start : start + CHUNK] for start in range(0, len(rows), CHUNK))

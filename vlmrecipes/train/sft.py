@@ -6,22 +6,23 @@ TRL's own.
 
 from __future__ import annotations
 
+import sys
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vlmrecipes.data.order import Order
+from vlmrecipes.models import memory
+from vlmrecipes.models.chat import ALL_OR_NONE
 from vlmrecipes.recipe import Train
-from vlmrecipes.train.arguments import pixels, shared
-from vlmrecipes.train.collate import Collator
+from vlmrecipes.train.arguments import pixels, rows_at_once, shared
+from vlmrecipes.train.collate import IGNORE, Collator
+from vlmrecipes.train.micro import MicroCollator
 from vlmrecipes.train.rows import dataset
 from vlmrecipes.train.trainer import Steady
 
 if TYPE_CHECKING:
     from vlmrecipes.train.task import Task
-
-LARGE_VOCABULARY = 16_384
-"""From here on logits are made for the learned tokens only, in pieces; below, all at once is faster."""
 
 
 def trainer(task: Task, model: Any, **more: Any) -> Any:
@@ -30,12 +31,23 @@ def trainer(task: Task, model: Any, **more: Any) -> Any:
     return trainer_class()(
         model=model,
         args=arguments(model, settings, task.steps, task.run / "checkpoints", own_loss=task.own_loss),
-        data_collator=Collator(task.processor, settings.responses_only, pixels(model)),
-        train_dataset=dataset(task.rows, task.readers, task.run / "rows.arrow"),
+        data_collator=_collator(task, model),
+        train_dataset=dataset(task.rows, task.lengths, task.readers, task.run / "rows.arrow"),
         processing_class=task.processor,
-        order=Order(task.lengths, settings.batch_size, settings.seed, by_length=settings.group_by_length),
+        order=Order(task.lengths, rows_at_once(settings), settings.seed, by_length=settings.group_by_length),
         **more,
     )
+
+
+def _collator(task: Task, model: Any) -> Collator | MicroCollator:
+    """Return what makes a loader's batch: one batch of tensors, or several where rows cannot be computed together."""
+    settings = task.settings
+    collator = Collator(task.processor, settings.responses_only, pixels(model))
+    apart = ALL_OR_NONE in task.processor.model_input_names
+    if settings.batch_size == "auto":
+        budget = settings.batch_tokens or memory.training_tokens(model, settings)
+        return MicroCollator(collator, budget, apart)
+    return MicroCollator(collator, sys.maxsize, apart) if apart else collator
 
 
 def arguments(model: Any, settings: Train, steps: int, checkpoints: Path, *, own_loss: bool = False) -> Any:
@@ -46,7 +58,7 @@ def arguments(model: Any, settings: Train, steps: int, checkpoints: Path, *, own
     return SFTConfig(
         max_length=None,
         dataset_kwargs={"skip_prepare_dataset": True},
-        loss_type="chunked_nll" if vocabulary >= LARGE_VOCABULARY and not own_loss else "nll",
+        loss_type="chunked_nll" if vocabulary >= memory.LARGE_VOCABULARY and not own_loss else "nll",
         **shared(model, settings, steps, checkpoints),
     )
 
@@ -60,17 +72,44 @@ def trainer_class() -> Any:
 
 
 class _Lean(Steady):
-    """Computes the loss and nothing else."""
+    """Computes the loss and nothing else: of a step's learned tokens the mean, however the step is cut into batches."""
 
     aux_loss_enabled: bool
+    accelerator: Any
+    model_accepts_loss_kwargs: bool
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._weighs = not self.model_accepts_loss_kwargs
+        self.model_accepts_loss_kwargs = True  # so that learned tokens are counted for every model
+        self.computing = "before the first batch"
+
+    def _get_num_items_in_batch(self, batch_samples: list[Any], device: Any) -> Any:
+        micros = [micro for batch in batch_samples for micro in batch.get("micros", [batch])]
+        return super()._get_num_items_in_batch(micros, device)  # type: ignore[misc] # known once trl is loaded
+
+    def training_step(self, model: Any, inputs: Any, num_items_in_batch: Any = None) -> Any:
+        """Compute gradients of a batch, or of its micro-batches one after the other, and return the loss."""
+        step = super().training_step  # type: ignore[misc] # known once trl is loaded
+        if "micros" not in inputs:
+            return step(model, inputs, num_items_in_batch)
+        *first, last = inputs["micros"]
+        with self.accelerator.no_sync(model):
+            losses = [step(model, micro, num_items_in_batch) for micro in first]
+        return sum([*losses, step(model, last, num_items_in_batch)])
 
     def compute_loss(
         self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
         from transformers import Trainer
 
-        self.rows_seen += len(inputs["input_ids"])
+        rows, width = inputs["input_ids"].shape
+        self.rows_seen += rows
+        self.computing = f"at a batch of {rows} rows of up to {width} tokens"
         inputs["use_cache"] = False
         if self.aux_loss_enabled:
             inputs["output_router_logits"] = True
-        return Trainer.compute_loss(self, model, inputs, return_outputs, num_items_in_batch)
+        if num_items_in_batch is None or not self._weighs:
+            return Trainer.compute_loss(self, model, inputs, return_outputs, num_items_in_batch)
+        share = inputs["labels"][:, 1:].ne(IGNORE).sum() * self.accelerator.num_processes / num_items_in_batch
+        return Trainer.compute_loss(self, model, inputs) * share

@@ -123,10 +123,16 @@ def _fit(trainer: Any, start: tuple[Path, int] | None, settings: Train, steps: i
             trainer.train(resume_from_checkpoint=str(start[0]) if start else None)
     except torch.OutOfMemoryError as error:
         raise RunError(
-            f"out of GPU memory with train.batch_size = {settings.batch_size}: lower it and raise "
-            "train.gradient_accumulation, or set train.gradient_checkpointing = true"
+            f"out of GPU memory at step {trainer.state.global_step + 1}, {trainer.computing}: {_less_memory(settings)}, "
+            "or set train.gradient_checkpointing = true"
         ) from error
     return time.monotonic() - began
+
+
+def _less_memory(settings: Train) -> str:
+    if settings.batch_size == "auto":
+        return "lower train.batch_tokens"
+    return f"lower train.batch_size = {settings.batch_size} and raise train.gradient_accumulation"
 
 
 def _counts(trainer: Any, log: MetricsLog) -> dict[str, Any]:

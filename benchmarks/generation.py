@@ -1,18 +1,21 @@
 """Measure how fast predictions are generated, against a loop of one row at a time and fixed batches in file order.
 
-    python benchmarks/generation.py [--rows 96] [--repeats 2] [--device cpu] [--shape reader|2b] [--precision full|16bit]
+    python benchmarks/generation.py [--rows 96] [--of lines|mixed] [--repeats 3] [--device cpu] [--shape reader|2b]
+                                    [--precision full|16bit] [--threads 2]
 
-Rows are rendered here: two thirds printed lines of 4-50 characters, one third blocks of three to five such lines,
-shuffled, with references. All contenders use the same loaded model, the same prompts and the same longest answer:
+Rows are rendered here, with references: printed lines of 4-50 characters, as on receipts; `mixed` makes every third a block
+of three to five such lines, a small page. All contenders use the same loaded model, prompts and longest answer:
 
 - `one`: transformers' `generate` on one row after the other, as many evaluation scripts do;
 - `fixed`: batches of 16 rows in file order, padded on the left, until the last row of each has ended;
 - `engine`: this project's engine.
 
-They take turns (one, fixed, engine, one, …), and the best time of each counts. `equal` is the share of rows whose text
-is that of `one`; `cer` is each contender's score with its 95 % interval (meaningless for the random weights of `2b`).
+They take turns (one, fixed, engine, one, …), and the best time of each counts. On a CPU, seconds are those of the processor,
+all threads together, which other work on the machine does not lengthen; `wall` has those of the clock. `equal` is the
+share of rows whose text is that of `one`; `cer` is each contender's score with its 95 % interval (meaningless for the
+random weights of `2b`).
 
-Prints one JSON object and writes it to benchmarks/results/generation-DEVICE-SHAPE-PRECISION.json.
+Prints one JSON object and writes it to benchmarks/results/generation-DEVICE-SHAPE-PRECISION-OF.json.
 """
 
 from __future__ import annotations
@@ -71,14 +74,14 @@ class Pictures:
         return [self.held[key] for key in keys]
 
 
-def rows(count: int, pictures: Pictures) -> list[Sample]:
-    """Return rendered lines and blocks with what stands in them."""
+def rows(count: int, of: str, pictures: Pictures) -> list[Sample]:
+    """Return rendered lines, or lines and blocks, with what stands in them."""
     draw = random.Random(11)  # noqa: S311 - the same rows every time
-    return [_row(number, draw, pictures) for number in range(count)]
+    return [_row(number, draw, of, pictures) for number in range(count)]
 
 
-def _row(number: int, draw: random.Random, pictures: Pictures) -> Sample:
-    height = 1 if draw.random() < 2 / 3 else draw.randint(3, 5)
+def _row(number: int, draw: random.Random, of: str, pictures: Pictures) -> Sample:
+    height = 1 if of == "lines" or draw.random() < 2 / 3 else draw.randint(3, 5)
     lines = [_line(draw, draw.randint(4, 50)) for _ in range(height)]
     return Sample(
         id=f"{number:032x}",
@@ -183,13 +186,13 @@ def engine(about: About) -> list[str]:
     return [done[place] for place in range(len(samples))]
 
 
-def timed(work: Callable[[], list[str]]) -> tuple[float, list[str]]:
-    """Return seconds and texts."""
-    start = time.perf_counter()
+def timed(work: Callable[[], list[str]]) -> tuple[float, float, list[str]]:
+    """Return seconds of the processor and of the clock, and texts."""
+    start, began = time.process_time(), time.perf_counter()
     said = work()
     if torch.cuda.is_available():
         torch.cuda.synchronize()
-    return time.perf_counter() - start, said
+    return time.process_time() - start, time.perf_counter() - began, said
 
 
 def cer(samples: list[Sample], said: list[str]) -> dict[str, Any]:
@@ -206,15 +209,18 @@ def main() -> None:
     """Print the measurement as JSON and write it."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--rows", type=int, default=96)
-    parser.add_argument("--repeats", type=int, default=2)
+    parser.add_argument("--of", choices=["lines", "mixed"], default="lines")
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--threads", type=int, default=os.cpu_count(), help="of torch on a CPU")
     parser.add_argument("--longest", type=int, default=128, help="most new tokens of an answer")
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     parser.add_argument("--shape", choices=["reader", "2b"], default="reader")
     parser.add_argument("--precision", choices=["full", "16bit"], default="full")
     args = parser.parse_args()
+    torch.set_num_threads(args.threads)
     model, processor = load(args.shape, args.device, args.precision)
     pictures = Pictures()
-    samples = rows(args.rows, pictures)
+    samples = rows(args.rows, args.of, pictures)
     about = (model, processor, samples, pictures, args.longest)
     contenders: dict[str, Callable[[], list[str]]] = {
         "one": lambda: plain(1, about),
@@ -223,28 +229,30 @@ def main() -> None:
     }
     plain(2, (model, processor, samples[:4], pictures, args.longest))  # warm
     times: dict[str, list[float]] = {name: [] for name in contenders}
+    wall: dict[str, list[float]] = {name: [] for name in contenders}
     said: dict[str, list[str]] = {}
     for _ in range(args.repeats):
         for name, work in contenders.items():
-            seconds, said[name] = timed(work)
-            times[name].append(round(seconds, 3))
+            spent, passed, said[name] = timed(work)
+            times[name].append(round(passed if args.device == "cuda" else spent, 3))
+            wall[name].append(round(passed, 3))
     best = {name: min(found) for name, found in times.items()}
     pairs = {name: zip(texts, said["one"], strict=True) for name, texts in said.items()}
     result = {
         "date": time.strftime("%Y-%m-%d"),
-        "device": torch.cuda.get_device_name() if args.device == "cuda" else f"{platform.machine()} CPU",
+        "machine": torch.cuda.get_device_name() if args.device == "cuda" else f"{platform.machine()} CPU",
         "cores": os.cpu_count(),
-        "threads": torch.get_num_threads(),
         "versions": {"torch": torch.__version__, "transformers": transformers.__version__},
         **vars(args),
         "seconds": times,
+        "wall": wall,
         "rows_per_second": {name: round(args.rows / seconds, 2) for name, seconds in best.items()},
         "times_faster_than": {name: round(best[name] / best["engine"], 2) for name in ("one", "fixed")},
         "equal": {name: sum(a == b for a, b in pair) / args.rows for name, pair in pairs.items()},
         "cer": {name: cer(samples, texts) for name, texts in said.items()},
     }
     text = json.dumps(result, indent=1)
-    name = f"generation-{args.device}-{args.shape}-{args.precision}.json"
+    name = f"generation-{args.device}-{args.shape}-{args.precision}-{args.of}.json"
     (Path(__file__).parent / "results" / name).write_text(text + "\n", "utf-8")
     print(text)
 

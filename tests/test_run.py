@@ -25,6 +25,7 @@ SETTINGS = (
     *("--set", "train.save_steps=2"),
     *("--set", "train.batch_size=4"),
     *("--set", f"eval.limit={SCORED}"),
+    *("--set", "eval.cache=false"),
 )
 KEYS = {"run", "status", "record", "snapshot", "metrics", "adapter", "report", "seconds"}
 

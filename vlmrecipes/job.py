@@ -22,15 +22,16 @@ from typing import TYPE_CHECKING, Any
 
 from vlmrecipes.data.snapshot import Snapshot, open_snapshot
 from vlmrecipes.errors import RunError, VlmRecipesError
+from vlmrecipes.evaluate.cache import Cache, answerer
 from vlmrecipes.evaluate.engines import Engine
-from vlmrecipes.evaluate.engines.external import external
+from vlmrecipes.evaluate.engines.external import external, model_of
 from vlmrecipes.evaluate.generate import generate
 from vlmrecipes.evaluate.journal import Journal
 from vlmrecipes.evaluate.metrics import resolve
 from vlmrecipes.plan import Plan, chosen, read_plan, training_rows
 from vlmrecipes.plan.checks import EXTERNAL
 from vlmrecipes.progress import track
-from vlmrecipes.records import atomic
+from vlmrecipes.records import atomic, ledger
 from vlmrecipes.records.scoring import evaluated, rows_of, values
 from vlmrecipes.train.backend import OWN_PROCESS, Backend, backend
 
@@ -40,6 +41,8 @@ if TYPE_CHECKING:
     from vlmrecipes.train.watch import Watch
 
 FAILURE = "failure.txt"
+ANSWERS = "answers"
+"""Folder beside the runs: what models have said before; it may be deleted at any time."""
 LENGTHS = "lengths.npy"
 """Tokens of every training row, from the plan."""
 
@@ -212,12 +215,42 @@ class _Job:
         return model, load_processor(self.plan.model, trust_remote_code=self.recipe.model.trust_remote_code)
 
     def _predict(self, name: str) -> dict[str, Any]:
-        return self._generated(name, self._engine(None))
+        return self._generated(name, self._engine(None), self._cache(None))
 
     def _predict_tuned(self, name: str) -> dict[str, Any]:
         if self.recipe.eval.engine in EXTERNAL:
-            return self._generated(name, external(self.recipe.eval, self.plan.max_new_tokens))
-        return self._generated(name, self._engine(Path(self.plan.tuned) if self.plan.tuned else self._trained()))
+            return self._generated(name, external(self.recipe.eval, self.plan.max_new_tokens), self._external_cache())
+        tuned = Path(self.plan.tuned) if self.plan.tuned else self._trained()
+        return self._generated(name, self._engine(tuned), self._cache(tuned))
+
+    def _cache(self, tuned: Path | None) -> Cache | None:
+        """Return what the base model, or the weights in `tuned`, has said before."""
+        from vlmrecipes.models import catalog
+        from vlmrecipes.models.load import device
+
+        ref, adapter = self._weights(tuned)
+        model, scoring = self.recipe.model, self.recipe.eval
+        settings = {
+            "engine": scoring.engine,
+            "adapter": scoring.adapter if adapter else "none",
+            "load_in": model.load_in,
+            "random": self.recipe.train.seed if model.init == "config" else None,
+            "device": device(),
+        }
+        fresh = catalog.resolve(
+            ref.id, ref.revision, weights=model.init == "weights"
+        )  # it may have changed since the plan
+        return self._opened(answerer(fresh, adapter, settings))
+
+    def _external_cache(self) -> Cache | None:
+        scoring = self.recipe.eval
+        settings = {"engine": scoring.engine, "psm": scoring.tesseract.psm, "language": scoring.tesseract.language}
+        return self._opened(answerer(model_of(scoring), None, settings))
+
+    def _opened(self, who: str) -> Cache | None:
+        if not who or not self.recipe.eval.cache:
+            return None
+        return Cache(ledger.home(self.plan.store).parent / ANSWERS / f"{who}.jsonl", self.plan.max_new_tokens)
 
     def _trained(self) -> Path | None:
         return next((self.folder / part for part in ("adapter", "model") if (self.folder / part).is_dir()), None)
@@ -276,7 +309,7 @@ class _Job:
             settings={"engine": settings.engine, "adapter": adapter},
         )
 
-    def _generated(self, name: str, engine: Engine) -> dict[str, Any]:
+    def _generated(self, name: str, engine: Engine, cache: Cache | None) -> dict[str, Any]:
         made, stats = [], []
         for number, part in enumerate(self.plan.eval_names()):
             snapshot = self._snapshot(part)
@@ -287,6 +320,7 @@ class _Job:
                     samples,
                     snapshot.reader(),
                     journal=Journal(self.folder / f"{name}-{number}.rows.jsonl"),
+                    cache=cache,
                     on_progress=advance,
                 )
             made += [asdict(prediction) for prediction in found.predictions]

@@ -195,6 +195,9 @@ class Eval(Table):
     """Most tokens generated at once, prompts and answers; default: what the device holds well."""
     max_new_tokens: int | None = Field(default=None, ge=1)
     """Longest prediction; default: the longest reference in tokens and a margin."""
+    cache: bool = True
+    """Take answers that the same model has already given to the same pictures and prompt, in whichever run; see the record's
+    `generate.….cached`."""
     every: int | None = Field(default=None, ge=1)
     """While training, score a fixed part of the eval side every so many steps."""
     every_limit: int = Field(default=64, ge=1)

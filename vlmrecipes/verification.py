@@ -61,7 +61,7 @@ def _said_again(folder: Path, rows: int) -> dict[str, str | None]:
 def _plan(folder: Path, rows: int) -> Plan:
     plan = read_plan(folder / "plan.json")
     weights = next((str((folder / part).absolute()) for part in ("adapter", "model") if (folder / part).is_dir()), "")
-    scoring = plan.recipe.eval.model_copy(update={"limit": rows})
+    scoring = plan.recipe.eval.model_copy(update={"limit": rows, "cache": False})
     return replace(
         plan,
         trains=False,

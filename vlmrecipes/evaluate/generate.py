@@ -18,6 +18,7 @@ from vlmrecipes.evaluate.engines import Engine, Images, Prediction
 
 if TYPE_CHECKING:
     from vlmrecipes.data.sample import Sample
+    from vlmrecipes.evaluate.cache import Cache
     from vlmrecipes.evaluate.journal import Journal
 
 SINGLE_ROWS = 16
@@ -33,7 +34,10 @@ class Generated:
     predictions: list[Prediction]
     """One for every sample, in their order."""
     stats: dict[str, Any]
-    """JSON: what the engine tells, `max_new_tokens, truncated, empty, failed, resumed, seconds`, and `probes`."""
+    """JSON: what the engine tells, `truncated, empty, failed, resumed, cached, seconds`, and `probes`.
+
+    `resumed` rows were in the journal and `cached` ones in the cache: `seconds` is the time of the others, and the probes.
+    """
 
 
 def generate(  # noqa: PLR0913
@@ -42,10 +46,11 @@ def generate(  # noqa: PLR0913
     images: Images,
     *,
     journal: Journal | None = None,
+    cache: Cache | None = None,
     probe: bool = True,
     on_progress: Callable[[int], object] = lambda _: None,
 ) -> Generated:
-    """Answer every sample, those in `journal` excepted, and probe.
+    """Answer every sample, those in `journal` and `cache` excepted, and probe; probes always ask the engine.
 
     A row that cannot be answered becomes a prediction without text. `on_progress` is called with the number of samples
     done since the last call. Raises RunError when no row at all could be answered.
@@ -53,13 +58,17 @@ def generate(  # noqa: PLR0913
     began = time.monotonic()
     done = journal.finished(samples) if journal else {}
     resumed = len(done)
-    on_progress(resumed)
+    done = (cache.known(samples) if cache else {}) | done
+    cached = len(done) - resumed
+    on_progress(len(done))
     left = [place for place in range(len(samples)) if place not in done]
     for answered in engine.answers([samples[place] for place in left], images):
         some = {left[place]: prediction for place, prediction in answered}
         done |= some
         if journal:
             journal.add(some.values())
+        if cache:
+            cache.add((samples[place], prediction) for place, prediction in some.items())
         on_progress(len(some))
     found = [done[place] for place in range(len(samples))]
     _check(found)
@@ -72,6 +81,7 @@ def generate(  # noqa: PLR0913
             "empty": sum(prediction.text is not None and not prediction.text.strip() for prediction in found),
             "failed": sum(prediction.text is None for prediction in found),
             "resumed": resumed,
+            "cached": cached,
             "seconds": time.monotonic() - began,
             "probes": probes,
         },

@@ -18,7 +18,7 @@ from PIL import Image, ImageDraw
 
 from vlmrecipes.data.snapshot import list_snapshots, open_snapshot
 from vlmrecipes.data.store import Store, columns
-from vlmrecipes.errors import StoreError, TooManyDropsError
+from vlmrecipes.errors import TooManyDropsError
 from vlmrecipes.ingestion import ingest
 
 Row = dict[str, Any]
@@ -207,16 +207,6 @@ def test_a_duplicate_that_comes_later_never_moves_a_text_from_eval_to_train(tmp_
     before = evals(rows)
     assert 0 < len(before) < 60
     assert before <= evals([*rows, *(row | {"group": f"h{place}"} for place, row in enumerate(rows))])
-
-
-def test_a_store_of_an_older_version_is_read_but_not_added_to(tmp_path: Path) -> None:
-    store, file = tmp_path / "store", declared(tmp_path / "a", project(tmp_path / "a", 4))
-    ingested(file, store)
-    Store(str(store)).images().drop_columns(["phash256"])
-    with pytest.raises(StoreError, match=r"images have no phash256.*--store DIR"):
-        ingested(file, store)
-    snapshot = open_snapshot(str(store), "pages")
-    assert len(snapshot.reader().read([key for sample in snapshot.samples() for key in sample.images])) == 8
 
 
 MOMENTS = (

@@ -222,5 +222,5 @@ def _manifest(declaration: Declaration, gathered: _Gathered, settled: Settled, d
 
 def _summary(manifest: dict[str, Any], *, unchanged: bool, seconds: float) -> dict[str, Any]:
     keys = ["snapshot", "fingerprint", "rows", "drops", "images", "duplicates", "contaminated", "contradictions"]
-    keys += ["splits", "moves", "largest_group", "leaks"]
+    keys += ["splits", "brought_to_eval", "moves", "largest_group", "leaks"]
     return {key: manifest[key] for key in keys} | {"unchanged": unchanged, "seconds": round(seconds, 3)}

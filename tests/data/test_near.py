@@ -46,9 +46,12 @@ def test_every_pair_is_found_when_blocks_are_chosen_and_runs_are_crowded(
     assert found(hashes, radius) == brute(hashes, radius)
 
 
+GREY = bytes(128)
+
+
 def picture(bits: int) -> Picture:
     long = (0x5555 << 200 | 0x3333_3333 << 32 | bits).to_bytes(32, "big")
-    return Picture(f"{bits:064x}", f"{bits:064x}", bits, long, 8, 8)
+    return Picture(f"{bits:064x}", f"{bits:064x}", bits, long, GREY, 8, 8)
 
 
 @given(bits=st.lists(st.integers(0, 2**10 - 1), unique=True, max_size=40), radius=st.integers(0, 4))
@@ -73,7 +76,7 @@ def test_a_chain_of_pictures_is_not_one_group() -> None:
 
 
 def test_flat_pictures_are_alike_only_when_their_pixels_are_equal() -> None:
-    flat = [Picture(name, name, 0, bytes(32), 8, 8) for name in ("a", "b")]
+    flat = [Picture(name, name, 0, bytes(32), GREY, 8, 8) for name in ("a", "b")]
     alike = Lookalikes(flat, 12)
     assert alike.look(flat[0]) != alike.look(flat[1])
     assert not alike.near(alike.look(flat[0]))
@@ -81,6 +84,29 @@ def test_flat_pictures_are_alike_only_when_their_pixels_are_equal() -> None:
 
 def test_a_pair_that_the_longer_hash_does_not_confirm_is_no_pair() -> None:
     one = picture(3)
-    other = Picture("x", "x", 3, bytes(a ^ b for a, b in zip(one.phash256, b"\xff" * 9 + bytes(23), strict=True)), 8, 8)
+    long = bytes(a ^ b for a, b in zip(one.phash256, b"\xff" * 9 + bytes(23), strict=True))
+    other = one._replace(key="x", pixels="x", phash256=long)
     alike = Lookalikes([one, other], 4)
     assert not alike.near(alike.look(one))
+
+
+def coloured(*colours: int) -> Picture:
+    """Return a picture whose cells have these Cb and Cr in turn; all such pictures have the same hashes."""
+    layout = np.tile(np.array(colours, np.int8), 128 // len(colours)).tobytes()
+    return picture(3)._replace(key=f"{colours}", pixels=f"{colours}", colours=layout)
+
+
+def test_pictures_whose_colours_lie_elsewhere_are_no_pair() -> None:
+    red, pale, blue, grey = coloured(-20, 60), coloured(-7, 20), coloured(60, -20), coloured(1, -1)
+    alike = Lookalikes([red, pale, blue, grey], 4)
+    looks = {name: alike.look(one) for name, one in {"red": red, "pale": pale, "blue": blue, "grey": grey}.items()}
+    pairs = {(one, other) for one in looks for other in looks if looks[other] in alike.near(looks[one])}
+    assert {pair for pair in pairs if "grey" not in pair} == {("red", "pale"), ("pale", "red")}
+    assert {one for one, other in pairs if other == "grey"} == {"red", "pale", "blue"}
+
+
+def test_images_with_equal_hashes_and_other_pixels_are_counted_as_near() -> None:
+    one, far = picture(3), picture(2**40 - 1)
+    assert Lookalikes([one, one._replace(key="other file"), far], 4).images == 0
+    assert Lookalikes([one, one._replace(pixels="other"), far], 4).images == 2
+    assert Lookalikes([one, one._replace(pixels="other"), far], None).images == 0

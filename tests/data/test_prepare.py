@@ -12,12 +12,13 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import Image, ImageEnhance
 
 from vlmrecipes.data.declaration import Prepare
 from vlmrecipes.data.images import ImageError
+from vlmrecipes.data.lookalikes import Lookalikes, Picture
 from vlmrecipes.data.prepare import Prepared, origin_of, prepare_image
-from vlmrecipes.data.prepare.hashing import perceptual_hashes
+from vlmrecipes.data.prepare.hashing import colour_layout, perceptual_hashes
 from vlmrecipes.data.prepare.resize import target_size
 
 PLAIN = Prepare()
@@ -333,6 +334,31 @@ def test_perceptual_hashes_survive_resizing_and_recompression() -> None:
     short, long = apart(image, image.transpose(Image.Transpose.ROTATE_90))
     assert short > 20
     assert long > 90
+
+
+def test_colours_of_copies_agree_and_those_of_another_picture_of_equal_greys_do_not() -> None:
+    image = Image.fromarray(np.random.default_rng(7).integers(0, 255, (12, 16, 3), np.uint8)).resize((300, 200))
+    grey, blue, red = image.convert("YCbCr").split()
+    swapped = Image.merge("YCbCr", (grey, red, blue)).convert("RGB")
+    copies = {
+        "small": image.resize((80, 53)),
+        "again": Image.open(io.BytesIO(encoded(image, "JPEG", quality=30))),
+        "pale": ImageEnhance.Color(image).enhance(0.5),
+        "bright": ImageEnhance.Brightness(image).enhance(1.2),
+        "grey": grey,
+        "swapped": swapped,
+    }
+
+    def made(name: str, picture: Image.Image) -> Picture:
+        short, long = perceptual_hashes(picture)
+        return Picture(name, name, short, long, colour_layout(picture), *picture.size)
+
+    pictures = {name: made(name, picture) for name, picture in copies.items()}
+    alike = Lookalikes([made("image", image), *pictures.values()], 8)
+    look = alike.look(made("image", image))
+    near = {name for name, picture in pictures.items() if alike.look(picture) in (look, *alike.near(look))}
+    assert near == {"small", "again", "pale", "bright", "grey"}
+    assert (perceptual_hashes(swapped)[0] ^ perceptual_hashes(image)[0]).bit_count() <= 8, "the hashes alone say yes"
 
 
 def test_perceptual_hashes_are_signs_of_the_cosine_transform() -> None:

@@ -109,7 +109,10 @@ def _ingest_lines(result: dict[str, Any]) -> list[str]:
     return [
         f"{result['snapshot']} {state} in {result['seconds']:.1f} s  {result['fingerprint']}",
         f"  rows read {rows['read']} = samples {rows['samples']} + dropped {rows['dropped']} ({drops})",
-        f"  images {result['images']}, train {splits['train']}, eval {splits['eval']}",
+        (
+            f"  images {result['images']}, near another {result['duplicates']['near_images']}; train {splits['train']}, "
+            f"eval {splits['eval']}, {result['brought_to_eval']} of them by the group of an image they share or are near"
+        ),
         (
             f"  moved since the parent: {result['moves']['to_eval']} to eval, {result['moves']['to_train']} to train; "
             f"largest joined group {result['largest_group']} rows; contradictions {result['contradictions']['count']}"

@@ -47,8 +47,8 @@ class Dedup(Table):
     exact: bool = True
     """Drop rows whose decoded images, messages and references are all equal to another row's."""
     near: int | None = Field(default=None, ge=0, le=12)
-    """Images whose 64-bit perceptual hashes differ in at most so many bits (and whose 256-bit hashes agree) are near: a
-    row with the same prompt and answers as a near one is dropped, others stay on its side. 4 finds resized and
+    """Images whose 64-bit perceptual hashes differ in at most so many bits (and whose 256-bit hashes and colours agree) are
+    near: a row with the same prompt and answers as a near one is dropped, others stay on its side. 4 finds resized and
     recompressed copies; crops and flips are not found. Default: not searched."""
     keep: Literal["largest", "first-by-id"] = "largest"
     """Which of near duplicates stays, after those declared for eval: the one with most pixels, or the first by content."""

@@ -1,4 +1,4 @@
-"""Which pictures look alike: near pairs by a 64-bit hash, confirmed by a 256-bit one."""
+"""Which pictures look alike: near pairs by a 64-bit hash, confirmed by a 256-bit one and by where the colours lie."""
 
 from __future__ import annotations
 
@@ -10,11 +10,15 @@ from vlmrecipes.data.split import joined
 
 CONFIRMED = 64
 """Of the 256 bits of the longer hash at most so many differ in a pair; unlike pictures differ in about 128."""
+COLOURED = 3.0
+"""A picture whose colours are weaker (root mean square of Cb and Cr less 128) counts as grey: any colours agree with it."""
+AGREE = 0.9
+"""Cosine between the colours of two pictures; copies of every kind but the most compressed have more."""
 FLAT = 16
 """A longer hash with fewer than so many bits set, or clear, comes from a picture that is flat: only equal pixels count."""
 
 Look = Hashable
-"""What stands for a picture's looks: its two hashes, or the hash of its pixels when near pictures are not searched."""
+"""What stands for a picture's looks: hashes and colours, or the hash of its pixels when near pictures are not searched."""
 
 
 class Picture(NamedTuple):
@@ -28,28 +32,39 @@ class Picture(NamedTuple):
     """64-bit perceptual hash."""
     phash256: bytes
     """256-bit perceptual hash, 32 bytes."""
+    colours: bytes
+    """Cb and Cr of 8×8 cells, less 128, signed, 128 bytes."""
     width: int
     """Pixels."""
     height: int
 
 
 class Lookalikes:
-    """The near pairs among some pictures. Pictures with equal hashes share a look."""
+    """The near pairs among some pictures. Pictures with equal hashes and colours share a look."""
 
     def __init__(self, pictures: Iterable[Picture], radius: int | None) -> None:
         """Find all pairs within `radius` bits of the 64-bit hash; None: only equal pixels look alike."""
         self._off = radius is None
         self._near: dict[Look, dict[Look, int]] = {}
+        self.images = 0
+        """Pictures, told apart by their pixels, that are near another one."""
         if radius is not None:
-            looks = sorted({(p.phash, p.phash256) for p in pictures if not _flat(p)})
-            for one, other, distance in _confirmed(looks, radius):
-                self._near.setdefault(one, {})[other] = distance
-                self._near.setdefault(other, {})[one] = distance
+            self._search(pictures, radius)
         self._parts = self._components()
+
+    def _search(self, pictures: Iterable[Picture], radius: int) -> None:
+        pixels: dict[tuple[int, bytes, bytes], set[str]] = {}
+        for picture in pictures:
+            if not _flat(picture):
+                pixels.setdefault(_hashes(picture), set()).add(picture.pixels)
+        for one, other, distance in _confirmed(sorted(pixels), radius):
+            self._near.setdefault(one, {})[other] = distance
+            self._near.setdefault(other, {})[one] = distance
+        self.images = sum(len(some) for look, some in pixels.items() if len(some) > 1 or look in self._near)
 
     def look(self, picture: Picture) -> Look:
         """Return the look of `picture`."""
-        return picture.pixels if self._off or _flat(picture) else (picture.phash, picture.phash256)
+        return picture.pixels if self._off or _flat(picture) else _hashes(picture)
 
     def near(self, look: Look) -> Mapping[Look, int]:
         """Return the other looks near `look`, and how many bits of the 64 differ."""
@@ -80,12 +95,16 @@ class Lookalikes:
         return dict(zip(looks, joined(links), strict=True))
 
 
+def _hashes(picture: Picture) -> tuple[int, bytes, bytes]:
+    return picture.phash, picture.phash256, picture.colours
+
+
 def _flat(picture: Picture) -> bool:
     bits = int.from_bytes(picture.phash256, "big").bit_count()
     return not FLAT <= bits <= 256 - FLAT
 
 
-def _confirmed(looks: Sequence[tuple[int, bytes]], radius: int) -> Iterator[tuple[Look, Look, int]]:
+def _confirmed(looks: Sequence[tuple[int, bytes, bytes]], radius: int) -> Iterator[tuple[Look, Look, int]]:
     """Yield near pairs of `looks`, which are sorted, and their distance in the shorter hash."""
     import numpy as np
 
@@ -93,14 +112,27 @@ def _confirmed(looks: Sequence[tuple[int, bytes]], radius: int) -> Iterator[tupl
         return
     short = np.array([look[0] for look in looks], dtype=np.uint64)
     long = np.frombuffer(b"".join(look[1] for look in looks), dtype=np.uint64).reshape(len(looks), 4)
+    colours = np.frombuffer(b"".join(look[2] for look in looks), dtype=np.int8).reshape(len(looks), -1)
     values, starts = np.unique(short, return_index=True)
     ends = np.append(starts[1:], len(looks))
     for ones, others in _places(values, starts, ends, radius):
         sure = np.bitwise_count(long[ones] ^ long[others]).sum(axis=1) <= CONFIRMED
         ones, others = ones[sure], others[sure]  # noqa: PLW2901 - what is left of them
+        agree = _agree(colours[ones], colours[others])
+        ones, others = ones[agree], others[agree]  # noqa: PLW2901
         distances = np.bitwise_count(short[ones] ^ short[others])
         for one, other, distance in zip(ones.tolist(), others.tolist(), distances.tolist(), strict=True):
             yield looks[one], looks[other], distance
+
+
+def _agree(one: Any, other: Any) -> Any:
+    """Tell of which pairs the colours, shape (pairs, 128), lie alike, however strong they are."""
+    import numpy as np
+
+    one, other = one.astype(np.float32), other.astype(np.float32)
+    powers = np.einsum("ij,ij->i", one, one), np.einsum("ij,ij->i", other, other)
+    grey = np.minimum(*powers) < COLOURED**2 * one.shape[1]
+    return grey | (np.einsum("ij,ij->i", one, other) >= AGREE * np.sqrt(powers[0] * powers[1]))
 
 
 def _places(values: Any, starts: Any, ends: Any, radius: int) -> Iterator[tuple[Any, Any]]:

@@ -153,6 +153,7 @@ def image_schema() -> pa.Schema:
             ("pixels", pa.string()),
             ("phash", pa.uint64()),
             ("phash256", pa.binary(32)),
+            ("colours", pa.binary(128)),
             ("source_sha256", pa.string()),
             ("source_width", pa.int32()),
             ("source_height", pa.int32()),

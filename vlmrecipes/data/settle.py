@@ -32,7 +32,9 @@ class Settled:
     contradictions: list[dict[str, Any]]
     """Rows with the same images and prompt whose answers have nothing in common."""
     near_images: int
-    """Images with a near one among the rows."""
+    """Images, told apart by their pixels, with a near one among the rows."""
+    brought: int
+    """Samples in eval although their own group was not dealt there: a group with their images, or near ones, was."""
     largest: int
     """Rows in the largest joined group: they move between sides together."""
 
@@ -48,6 +50,7 @@ class Settled:
             },
             "contaminated": reasons["contaminated"],
             "splits": {side: sides[side] for side in ("train", "eval")},
+            "brought_to_eval": self.brought,
             "largest_group": self.largest,
             "leaks": self.leaks,
             "contradictions": {
@@ -94,14 +97,8 @@ def settle(
         drops,
         rows.leaks(samples),
         _contradictions(candidates, rows),
-        len(
-            {
-                p
-                for looks, some in zip(rows.looks, rows.pixels, strict=True)
-                for look, p in zip(looks, some, strict=True)
-                if rows.alike.near(look)
-            }
-        ),
+        rows.alike.images,
+        rows.brought([row for row in samples if sides[row] == "eval"]),
         max(Counter(rows.joined()).values(), default=0),
     )
 
@@ -114,6 +111,7 @@ class _Rows:
     ) -> None:
         self.declaration, self.candidates, self.images = declaration, candidates, images
         self.searched = declaration.dedup.near is not None
+        self.salt = declaration.split.salt or declaration.name
         self.pixels = [tuple(picture.pixels for picture in row) for row in images]
         self.texts = [sha256(canonical([c.messages, c.references])) for c in candidates]
         self.contents = [sha256(canonical([*row])) for row in zip(self.pixels, self.texts, strict=True)]
@@ -159,10 +157,16 @@ class _Rows:
             self.links(),
             [candidate.split for candidate in self.candidates],
             share=rule.eval,
-            salt=rule.salt or self.declaration.name,
+            salt=self.salt,
             strata=[str(c.metadata.get(rule.column)) for c in self.candidates] if rule.stratify else (),
             held=held,
         )
+
+    def brought(self, evals: Collection[int]) -> int:
+        """Return how many of `evals` are there by the group of another's images. With strata no group is dealt a side: 0."""
+        rule, salt = self.declaration.split, self.salt
+        undeclared = [self.groups[row] for row in evals if self.candidates[row].split is None and not rule.stratify]
+        return sum(not split.is_dealt(group, rule.eval, salt) for group in undeclared)
 
     def samples(self, kept: Sequence[int], sides: Sequence[Split]) -> dict[int, Sample]:
         seen: Counter[str] = Counter()

@@ -18,6 +18,11 @@ def dealt_number(group: str, salt: str) -> int:
     return int.from_bytes(digest, "big")
 
 
+def is_dealt(group: str, share: float, salt: str) -> bool:
+    """Tell whether `group` is dealt to eval."""
+    return dealt_number(group, salt) < share * RANGE
+
+
 def _key(salt: str) -> bytes:
     return hashlib.sha256(salt.encode("utf-8", "surrogatepass")).digest()
 
@@ -83,7 +88,7 @@ def _eval_components(
     evals = set()
     for component, group, side in zip(components, groups, declared, strict=True):
         if side is None and group not in dealt:
-            dealt[group] = dealt_number(group, salt) < share * RANGE
+            dealt[group] = is_dealt(group, share, salt)
         if side == "eval" or (side is None and dealt[group]):
             evals.add(component)
     return evals

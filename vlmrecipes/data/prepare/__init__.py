@@ -10,7 +10,7 @@ from vlmrecipes.data.crop import Crop, cut
 from vlmrecipes.data.declaration import Prepare
 from vlmrecipes.data.images import ImageError
 from vlmrecipes.data.prepare.decode import Decoded, decode, page
-from vlmrecipes.data.prepare.hashing import perceptual_hashes, pixel_hash
+from vlmrecipes.data.prepare.hashing import colour_layout, perceptual_hashes, pixel_hash
 from vlmrecipes.data.prepare.resize import target_size
 from vlmrecipes.fingerprint import canonical, sha256
 
@@ -39,6 +39,8 @@ class Prepared:
     """64-bit perceptual hash."""
     phash256: bytes
     """256-bit perceptual hash, 32 bytes: confirms that images with a near `phash` look alike."""
+    colours: bytes
+    """Where the colours lie, 128 bytes: so do they."""
     source_sha256: str
     source_width: int
     source_height: int
@@ -83,6 +85,7 @@ def prepare_image(raw: bytes, crop: Crop | None, policy: Prepare, source_sha256:
         pixels=pixel_hash(image),
         phash=phash,
         phash256=phash256,
+        colours=colour_layout(image),
         source_sha256=source_sha256,
         source_width=decoded.width,
         source_height=decoded.height,

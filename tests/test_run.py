@@ -259,3 +259,18 @@ def test_a_killed_run_is_resumed_and_ends_with_the_same_bytes(project: Project) 
     assert json.loads((folder / "trained.json").read_text())["samples_seen"] < STEPS * 4, "from the checkpoint on"
     again = project.says("run", "--resume", "latest")
     assert again == found, "a complete run is left as it is"
+
+
+def test_a_run_is_reproduced_from_its_record_with_the_same_metrics(project: Project) -> None:
+    found = project.says("runs", "reproduce", project.run["run"])
+    assert (found["ok"], found["equal"], found["environment"]) == (True, True, [])
+    assert found["plan"]["equal"]
+    assert found["plan"]["differences"] == []
+    assert found["predictions"] == {"n": 2 * SCORED, "equal": 2 * SCORED}
+    for model, metrics in project.run["metrics"].items():
+        for name, told in metrics.items():
+            assert found["metrics"][model][name]["found"] == told["value"]
+    again = project.runs / found["run"]
+    assert record.read(again)["parents"] == [{"run": project.run["run"], "as": "reproduction"}]
+    name = "adapter/adapter_model.safetensors"
+    assert (again / name).read_bytes() == (project.run_folder / name).read_bytes()

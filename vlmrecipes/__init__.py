@@ -41,6 +41,8 @@ _HOMES = {
     "prune_runs": "vlmrecipes.records.prune",
     "report": "vlmrecipes.records.report",
     "rescore": "vlmrecipes.records.rescore",
+    "reproduce": "vlmrecipes.again.reproduction",
+    "rerun": "vlmrecipes.again.rerun",
     "resume_run": "vlmrecipes.run",
     "run_recipe": "vlmrecipes.run",
     "scaffold": "vlmrecipes.scaffolding",

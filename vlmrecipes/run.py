@@ -29,7 +29,7 @@ ENGINES = ("hf", "unsloth", *EXTERNAL)
 def planned(file: Path, *, store: str, swaps: Sequence[str] = (), overrides: Sequence[str] = ()) -> dict[str, Any]:
     """Return the JSON object of `vlmrecipes plan`; its problems are listed in it. Raises InputError for a broken recipe."""
     recipe = _recipe(file, overrides)
-    plan = make_plan(recipe, store=store, file=str(file), snapshots=_swapped(swaps))
+    plan = make_plan(recipe, store=store, file=str(file), snapshots=swapped(swaps))
     return replace(plan, problems=(*plan.problems, *score_problems(plan, str(file)))).summary()
 
 
@@ -46,10 +46,10 @@ def run_recipe(
     Raises InputError with everything the plan found, RunError when the run failed; its record says why.
     """
     recipe = _recipe(file, overrides)
-    _check_trust(recipe, file, allowed=trust_remote_code)
+    check_trust(recipe, file, allowed=trust_remote_code)
     say(f"plan {recipe.name}")
-    plan = make_plan(recipe, store=store, file=str(file), snapshots=_swapped(swaps))
-    return _begin(plan, file, kind="train")
+    plan = make_plan(recipe, store=store, file=str(file), snapshots=swapped(swaps))
+    return begin(plan, file, kind="train")
 
 
 def evaluate_model(  # noqa: PLR0913
@@ -79,9 +79,9 @@ def evaluate_model(  # noqa: PLR0913
             raise InputError.one("say which model is scored: a model id, a folder, or a run", key="--model")
         base, tuned = _model(model, store)
         recipe = recipe.model_copy(update={"model": recipe.model.model_copy(update=base)})
-        _check_trust(recipe, file, allowed=trust_remote_code)
-        plan = make_plan(recipe, store=store, file=str(file), snapshots=_swapped(swaps), trains=False, tuned=tuned)
-    return _begin(
+        check_trust(recipe, file, allowed=trust_remote_code)
+        plan = make_plan(recipe, store=store, file=str(file), snapshots=swapped(swaps), trains=False, tuned=tuned)
+    return begin(
         plan,
         file,
         kind="evaluate",
@@ -97,7 +97,7 @@ def _external(recipe: Recipe, model: str, file: Path, store: str, swaps: Sequenc
         recipe = recipe.model_copy(update={"eval": settings})
     if found := external.problems(settings):
         raise InputError([Problem(str(file), key, problem) for key, problem in found])
-    return plan_external(recipe, external.model_of(settings), store=store, file=str(file), snapshots=_swapped(swaps))
+    return plan_external(recipe, external.model_of(settings), store=store, file=str(file), snapshots=swapped(swaps))
 
 
 def resume_run(name: str, *, store: str) -> dict[str, Any]:
@@ -117,7 +117,7 @@ def _recipe(file: Path, overrides: Sequence[str]) -> Recipe:
     return recipe
 
 
-def _swapped(swaps: Sequence[str]) -> dict[str, str]:
+def swapped(swaps: Sequence[str]) -> dict[str, str]:
     """Return role → snapshot for `--data train=receipts@3`; a bare `receipts@3` stands for both roles."""
     found: dict[str, str] = {}
     problems = []
@@ -131,7 +131,8 @@ def _swapped(swaps: Sequence[str]) -> dict[str, str]:
     return found
 
 
-def _check_trust(recipe: Recipe, file: Path, *, allowed: bool) -> None:
+def check_trust(recipe: Recipe, file: Path, *, allowed: bool) -> None:
+    """Raise InputError for a recipe that asks to run a model's own code, unless that is `allowed`."""
     if recipe.model.trust_remote_code and not allowed:
         problem = "the recipe asks to run code from the model's repository; say --trust-remote-code to allow it"
         raise InputError.one(problem, file=str(file), key="model.trust_remote_code")
@@ -147,12 +148,22 @@ def _model(name: str, store: str) -> tuple[dict[str, str], str]:
     if found["status"] != "complete":
         raise InputError.one(f"run {folder.name} is {found['status']}: it has no result to score", key="--model")
     model = read_plan(folder / "plan.json").recipe.model
-    tuned = next((str(folder / part) for part in ("adapter", "model") if (folder / part).is_dir()), "")
-    return {"id": model.id, "revision": model.revision, "init": model.init, "load_in": model.load_in}, tuned
+    about = {"id": model.id, "revision": model.revision, "init": model.init, "load_in": model.load_in}
+    return about, weights_of(folder)
 
 
-def _begin(plan: Plan, file: Path, *, kind: record.Kind, parents: Sequence[Mapping[str, str]] = ()) -> dict[str, Any]:
-    """Make the run's folder from a plan and the recipe's `file`, and do the run. `parents` are `{run, as}`."""
+def weights_of(folder: Path) -> str:
+    """Return the folder of what a run has tuned, an adapter or a whole model; nothing when it has tuned nothing."""
+    return next((str(folder / part) for part in ("adapter", "model") if (folder / part).is_dir()), "")
+
+
+def begin(
+    plan: Plan, file: Path, *, kind: record.Kind, parents: Sequence[Mapping[str, str]] = (), **fields: Any
+) -> dict[str, Any]:
+    """Make the run's folder from a plan and the recipe's `file`, and do the run; return as `run_recipe`.
+
+    `parents` are `{run, as}`, `fields` more of the record. Raises as `run_recipe`.
+    """
     import numpy as np
 
     if problems := [*plan.problems, *score_problems(plan, str(file))]:
@@ -160,7 +171,7 @@ def _begin(plan: Plan, file: Path, *, kind: record.Kind, parents: Sequence[Mappi
     name = record.new_run_id()
     folder = ledger.home(plan.store) / name
     source = file.read_bytes()
-    about = {"parents": [dict(parent) for parent in parents], **plan_fields(plan)}
+    about = {"parents": [dict(parent) for parent in parents], **plan_fields(plan), **fields}
     record.start(folder, run=name, kind=kind, recipe=recipe_fields(plan.recipe, sha256(source)), **about)
     atomic.write_bytes(folder / "recipe.toml", source)
     atomic.write_bytes(folder / "plan.json", json.dumps(plan.to_json(), indent=2, ensure_ascii=False).encode())

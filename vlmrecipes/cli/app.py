@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from vlmrecipes.cli.again import rerun
 from vlmrecipes.cli.options import STORE, Json, Recipe, Settings, StoreUri, Swap, Trust
 from vlmrecipes.cli.output import outcome
 from vlmrecipes.cli.runs import compare, lineage, report, runs
@@ -206,6 +207,7 @@ def evaluate(
 app.command()(compare)
 app.command()(lineage)
 app.command()(report)
+app.command()(rerun)
 app.command()(score)
 
 

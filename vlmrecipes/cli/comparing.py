@@ -28,6 +28,30 @@ def _pair(view: Mapping[str, Any]) -> Iterator[str]:
     metric = next(iter(view["metrics"]))
     yield ""
     yield f"{view['n']} samples by {metric}: b better on {view['better']}, worse on {view['worse']}, equal on {view['equal']}"
+    yield from _attributed(view.get("attribution") or {})
+    for told in view.get("data") or ():
+        counts = ", ".join(f"{key} {told[key]}" for key in ("added", "removed", "changed"))
+        moves = "".join(f", {count} {way.replace('->', ' to ')}" for way, count in told["splits"].items() if count)
+        yield f"{told['role']} data {told['before']} to {told['after']}: {counts}{moves}"
+
+
+def _attributed(told: Mapping[str, Any]) -> Iterator[str]:
+    """Yield how each model's own value became the other's: what the eval side did, and what the model did."""
+    if not told or not told["metrics"]:
+        return
+    counts = told["samples"]
+    titles = [f"{step} {counts[step]}" for step in ("removed", "corrected", "added")]
+    rows = [
+        (
+            name,
+            *(walk[key] for key in ("a", "b", "change", "removed", "corrected", "added", "model")),
+            _bounds(walk["test"]),
+        )
+        for name, walk in told["metrics"].items()
+    ]
+    yield ""
+    yield f"each on its own eval side (a {counts['a']}, b {counts['b']} samples), and where the change comes from"
+    yield from table(("metric", "a", "b", "change", *titles, "model", "95 %"), rows)
 
 
 def _verdict(told: Mapping[str, Any]) -> str:

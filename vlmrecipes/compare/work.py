@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from vlmrecipes.compare import page
+from vlmrecipes.compare.attribution import attribution, changed_data
 from vlmrecipes.compare.pair import Scores, Sizes, breakdown, differences
 from vlmrecipes.compare.ranking import leaderboard, pairs
 from vlmrecipes.compare.sides import Common, Side, chosen_metrics, common_part, notes, scored, sides
@@ -25,8 +26,9 @@ def compare_runs(
 
     `names` are runs, or `RUN:base` for the untuned model of one; every metric is computed anew from the stored
     predictions of the samples that all have in common. Two sides: `a, b, metrics, n, better, worse, equal, common, notes,
-    breakdown`. More: `sides, leaderboard, pairs, n, common, notes`. `better` and `worse` count samples on which b gained or
-    lost by the first metric.
+    breakdown`; with different snapshots also `data`, what changed between them, and with different eval sides
+    `attribution`, which change is the data's and which the model's. More: `sides, leaderboard, pairs, n, common, notes`.
+    `better` and `worse` count samples on which b gained or lost by the first metric.
 
     Raises InputError for runs and metrics that are not there, and for runs without a common sample.
     """
@@ -40,6 +42,7 @@ def compare_runs(
     scores = [rows for _, rows in told]
     if len(found) == FEWEST:
         view = _pair(found, common, scores, _sizes(found[0], store)) | about
+        view |= _data(found, common, wanted, store)
     else:
         view = _board(found, common, scores, [summary for summary, _ in told]) | about
     if output is not None:
@@ -59,6 +62,18 @@ def _pair(found: Sequence[Side], common: Common, scores: Sequence[Scores], sizes
         **{key: first[key] for key in ("better", "worse", "equal")},
         "breakdown": breakdown(before, after, a, common, sizes),
     }
+
+
+def _data(found: Sequence[Side], common: Common, metrics: Sequence[str], store: str) -> dict[str, Any]:
+    """Return `data` and `attribution` where there is something to tell; what is not in the store any more is said."""
+    a, b = found
+    try:
+        data = changed_data(a, b, store)
+        told = {} if common.whole else {"attribution": attribution(a, b, metrics, store)}
+    except VlmRecipesError as error:
+        say(f"what changed in the data is not known: {error}")
+        return {}
+    return ({"data": data} if data else {}) | told
 
 
 def _board(

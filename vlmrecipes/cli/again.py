@@ -1,0 +1,86 @@
+"""`rerun` and `runs reproduce`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from vlmrecipes.cli.options import STORE, Json, Settings, StoreUri, Trust
+from vlmrecipes.cli.output import outcome, table
+from vlmrecipes.cli.runs import Name, runs
+
+SHOWN = 8
+
+
+def rerun(
+    name: Name,
+    data: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--data",
+            metavar="[ROLE=]NAME@N|latest",
+            help="Other data: latest, receipts@5, train=latest, eval=…; a role not named keeps the run's snapshot.",
+        ),
+    ] = None,
+    settings: Settings = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", metavar="FILE.html", help="Also write the comparison as a page.")
+    ] = None,
+    trust_remote_code: Trust = False,
+    store: StoreUri = STORE,
+    as_json: Json = False,
+) -> None:
+    """Run a run's recipe again, on newer data or as it was, and tell what the data changed and what the model."""
+    from vlmrecipes.again.rerun import rerun as work
+    from vlmrecipes.cli.comparing import compare_lines
+    from vlmrecipes.cli.showing import run_lines
+
+    with outcome(as_json=as_json) as done:
+        trust = trust_remote_code
+        view = work(
+            name, store=store, swaps=data or (), overrides=settings or (), trust_remote_code=trust, output=output
+        )
+        compared = compare_lines(view["comparison"]) if view["comparison"] else []
+        done(view, [*run_lines(view), "", *compared])
+
+
+@runs.command()
+def reproduce(name: Name, trust_remote_code: Trust = False, store: StoreUri = STORE, as_json: Json = False) -> None:
+    """Do a run again from its record, and hold its scores against the recorded intervals; exit 1 when one is outside."""
+    from vlmrecipes.again.reproduction import reproduce as work
+
+    with outcome(as_json=as_json) as done:
+        view = work(name, store=store, trust_remote_code=trust_remote_code)
+        done(view, reproduced_lines(view))
+        if not view["ok"]:
+            raise typer.Exit(1)
+
+
+def reproduced_lines(view: Mapping[str, Any]) -> list[str]:
+    """Return the verdict, every metric against its recorded interval, and what was different."""
+    return list(_reproduced(view))
+
+
+def _reproduced(view: Mapping[str, Any]) -> Iterator[str]:
+    verdict = "equal to the last bit" if view["equal"] else "within the intervals" if view["ok"] else "NOT REPRODUCED"
+    yield f"{view['reproduction_of']} done again as {view['run']}: {verdict}"
+    rows = [
+        (model, name, told["recorded"], told["found"], _bounds(told), "ok" if told["within"] else "OUTSIDE")
+        for model, by_name in view["metrics"].items()
+        for name, told in by_name.items()
+    ]
+    yield from table(("model", "metric", "recorded", "now", "95 %", ""), rows)
+    said = view["predictions"]
+    yield f"{said['equal']} of {said['n']} predictions are the same letter by letter"
+    changed = view["plan"]["differences"]
+    yield f"plan: {'the same' if view['plan']['equal'] else 'another, by ' + ', '.join(changed)}"
+    found = view["environment"]
+    yield f"environment: {len(found)} differences" if found else "environment: the same"
+    yield from (f"  {problem}" for problem in found[:SHOWN])
+
+
+def _bounds(told: Mapping[str, Any]) -> str:
+    return "" if told["low"] is None else f"[{told['low']:.3f}, {told['high']:.3f}]"

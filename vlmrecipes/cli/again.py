@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from vlmrecipes.cli.options import STORE, Json, Settings, StoreUri, Trust
-from vlmrecipes.cli.output import outcome, table
+from vlmrecipes.cli.output import interval, outcome, table
 from vlmrecipes.cli.runs import Name, runs
 
 SHOWN = 8
@@ -68,7 +68,7 @@ def _reproduced(view: Mapping[str, Any]) -> Iterator[str]:
     verdict = "equal to the last bit" if view["equal"] else "within the intervals" if view["ok"] else "NOT REPRODUCED"
     yield f"{view['reproduction_of']} done again as {view['run']}: {verdict}"
     rows = [
-        (model, name, told["recorded"], told["found"], _bounds(told), "ok" if told["within"] else "OUTSIDE")
+        (model, name, told["recorded"], told["found"], interval(told), "ok" if told["within"] else "OUTSIDE")
         for model, by_name in view["metrics"].items()
         for name, told in by_name.items()
     ]
@@ -80,7 +80,3 @@ def _reproduced(view: Mapping[str, Any]) -> Iterator[str]:
     found = view["environment"]
     yield f"environment: {len(found)} differences" if found else "environment: the same"
     yield from (f"  {problem}" for problem in found[:SHOWN])
-
-
-def _bounds(told: Mapping[str, Any]) -> str:
-    return "" if told["low"] is None else f"[{told['low']:.3f}, {told['high']:.3f}]"

@@ -45,7 +45,7 @@ def _attributed(told: Mapping[str, Any]) -> Iterator[str]:
         (
             name,
             *(walk[key] for key in ("a", "b", "change", "removed", "corrected", "added", "model")),
-            _bounds(walk["test"]),
+            interval(walk["test"]),
         )
         for name, walk in told["metrics"].items()
     ]

@@ -108,6 +108,27 @@ def test_a_report_says_what_the_record_says(
     assert text.count('<use href="#picture-') == 3
 
 
+def test_runs_on_the_same_samples_stand_side_by_side(finished: Callable[..., Path], tmp_path: Path) -> None:
+    other = {"data": [{"role": "eval", "snapshot": "lines@4", "fingerprint": "sha256:cd"}]}
+    one, two = finished(), finished("20270101-000000-b")
+    assert "Side by side" in page([one, two], tmp_path / "r.html")
+    assert "Side by side" not in page([one], tmp_path / "r.html")
+    assert "Side by side" not in page([one, finished("20270101-000000-c", **other)], tmp_path / "r.html")
+
+
+def test_a_report_says_how_to_get_the_same_numbers(finished: Callable[..., Path], tmp_path: Path) -> None:
+    git = {"remote": "https://example.org/a b.git", "commit": "abc", "dirty": False}
+    folder = finished(command=["vlmrecipes", "run", "my lines.toml"], environment={"python": "3", "git": git})
+    text = page([folder], tmp_path / "r.html")
+    for command in (
+        "git clone &#39;https://example.org/a b.git&#39; . &amp;&amp; git checkout abc",
+        "vlmrecipes snapshots verify lines@3",
+        "vlmrecipes run &#39;my lines.toml&#39; --data train=lines@3",
+        f"vlmrecipes runs verify {folder.name}",
+    ):
+        assert command in text, command
+
+
 def test_whatever_the_data_holds_is_text(
     finished: Callable[..., Path], picture: tuple[str, bytes], tmp_path: Path
 ) -> None:

@@ -1,12 +1,14 @@
 from __future__ import annotations
 
+import json
 import math
 from itertools import pairwise
+from pathlib import Path
 
 import pytest
 
-from vlmrecipes.page import charts, difference, formats, pictures
-from vlmrecipes.records import lineage
+from vlmrecipes.page import charts, difference, formats, network, pictures
+from vlmrecipes.records import gain, lineage, logged
 
 
 @pytest.mark.parametrize(
@@ -78,3 +80,59 @@ def test_the_command_to_reproduce_pins_the_snapshots() -> None:
     record["command"] = ["vlmrecipes", "run", "r.toml", "--data", "train=a@3", "--data=eval=b@1"]
     assert lineage.reproduce(record) == "vlmrecipes run r.toml --data train=a@3 --data=eval=b@1"
     assert lineage.reproduce({}) == ""
+
+
+def test_a_network_flows_from_left_to_right_and_boxes_stand_apart() -> None:
+    edges = [("a", "c", "x"), ("b", "c", "x"), ("c", "d", "x"), ("a", "d", "x"), ("c", "e", "x"), ("late", "d", "x")]
+    nodes = [network.Node(name, "run", "a label that is long enough to be cut " * 2) for name in "abcde"]
+    drawn = network.network([*nodes, network.Node("late", "model", "m")], [*edges, ("gone", "d", "x")])
+    assert drawn
+    place = {box.node.id: (box.x, box.y) for box in drawn.boxes}
+    assert all(place[one][0] < place[other][0] for one, other, _ in edges)
+    assert place["late"][0] == place["c"][0], "what has nothing before it stands next to what it is for"
+    apart = [(abs(x - u), abs(y - v)) for (x, y), (u, v) in pairwise(sorted(place.values()))]
+    assert all(x >= network.BOX_WIDTH or y >= network.BOX_HEIGHT for x, y in apart)
+    assert all(
+        x + network.BOX_WIDTH <= drawn.width and y + network.BOX_HEIGHT <= drawn.height for x, y in place.values()
+    )
+    assert all(len(box.lines) <= network.LINES and max(map(len, box.lines)) <= network.LINE for box in drawn.boxes)
+    assert len(drawn.lines) == len(edges)
+
+
+def test_a_network_of_nothing_of_too_much_or_in_a_circle_is_not_drawn() -> None:
+    assert network.network([], []) is None
+    assert network.network([network.Node(str(n), "run", "") for n in range(network.MOST_NODES + 1)], []) is None
+    with pytest.raises(ValueError, match="a circle"):
+        network.network([network.Node(name, "run", "") for name in "ab"], [("a", "b", ""), ("b", "a", "")])
+
+
+def test_every_series_of_a_training_log_is_found_and_damage_passed_over(tmp_path: Path) -> None:
+    entries = [
+        {"step": 1, "grad_norm": 3.0, "loss": 2.0},
+        {"step": 2, "eval": {"cer": 0.5, "wer": None}},
+        [1],
+        {"step": "x"},
+    ]
+    (tmp_path / "metrics.jsonl").write_text("\n".join(map(json.dumps, entries)) + '\n{"step": 3, "lo')
+    found = logged.series(tmp_path)
+    assert found == {"loss": [(1, 2.0)], "cer while training": [(2, 0.5)], "gradient norm": [(1, 3.0)]}
+    assert list(found) == ["loss", "cer while training", "gradient norm"]
+    assert logged.series(tmp_path / "absent") == {}
+
+
+@pytest.mark.parametrize(("better", "verdict"), [("lower", "better"), ("higher", "worse")])
+def test_what_tuning_changed_is_told_sample_by_sample(better: str, verdict: str) -> None:
+    rows = [
+        {"model": model, "id": str(n), "group": str(n), "m.numerator": wrong, "m.denominator": 10}
+        for n in range(30)
+        for model, wrong in (("base", 5), ("tuned", 5 if n < 10 else 1))
+    ]
+    rows.append({"model": "tuned", "id": "alone", "group": "x", "m.numerator": 10, "m.denominator": 10})
+    (name, paired), *rest = gain.gains(rows, {"m": better})
+    told = gain.told(name, paired, better)
+    assert (rest, paired.n, told.verdict) == ([], 30, verdict)
+    assert told.sentence.startswith(f"tuned is {verdict}: \u22120.267 (95 % ")
+    assert [part.count for part in told.shares] == ([0, 10, 20] if better == "lower" else [20, 10, 0])
+    assert list(gain.gains([row for row in rows if row["model"] == "base"], {"m": better})) == []
+    same = next(gain.gains([row | {"m.numerator": 5} for row in rows], {"m": better}))[1]
+    assert gain.told("m", same, better).verdict == "unclear"

@@ -15,8 +15,6 @@ from vlmrecipes.records.stored import Images
 HOME = "vlmrecipes.compare"
 MOST, WIDTH = 12, 420
 """Samples shown of those that got worse, and of those that got better; and the width of their pictures in pixels."""
-BAR = 340
-"""Width of the bar of shares."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,8 +29,7 @@ class Headline:
     """`better`, `worse` or `unclear`."""
     sentence: str
     test: str
-    counts: tuple[tuple[str, int, float, float], ...]
-    """Kind, samples, start and width on the bar."""
+    counts: tuple[charts.Share, ...]
     plot: charts.Spans | None
 
 
@@ -97,7 +94,7 @@ def headline(name: str, told: Mapping[str, Any]) -> Headline:
         verdict=told["verdict"],
         sentence=sentence(told),
         test=_test(told),
-        counts=_shares(told),
+        counts=charts.shares([(kind, told[kind]) for kind in ("worse", "equal", "better")]),
         plot=plot,
     )
 
@@ -106,10 +103,7 @@ def sentence(told: Mapping[str, Any]) -> str:
     """Return the verdict in words: which side, by how much, how sure."""
     if told["difference"] is None:
         return "cannot be computed on these samples"
-    bounds = (
-        f" (95 % {formats.signed(told['low'])} to {formats.signed(told['high'])})" if told["low"] is not None else ""
-    )
-    change = f"{formats.signed(told['difference'])}{bounds}"
+    change = formats.change(told["difference"], told["low"], told["high"])
     if told["verdict"] == "unclear":
         return f"no clear difference: {change}"
     return f"B is {told['verdict']}: {change}"
@@ -117,26 +111,17 @@ def sentence(told: Mapping[str, Any]) -> str:
 
 def _test(told: Mapping[str, Any]) -> str:
     parts = (
-        [f"p {_p(told['p'])}, permutation of {formats.count(told['clusters'])} groups"] if told["p"] is not None else []
+        [f"p {formats.p_value(told['p'])}, permutation of {formats.count(told['clusters'])} groups"]
+        if told["p"] is not None
+        else []
     )
-    parts += [f"Holm p {_p(told['p_holm'])}"] if told.get("p_holm") is not None else []
+    parts += [f"Holm p {formats.p_value(told['p_holm'])}"] if told.get("p_holm") is not None else []
     if "mcnemar" in told:
         found = told["mcnemar"]
-        parts.append(f"only A right {found['only_a']}, only B right {found['only_b']}, McNemar p {_p(found['p'])}")
+        parts.append(
+            f"only A right {found['only_a']}, only B right {found['only_b']}, McNemar p {formats.p_value(found['p'])}"
+        )
     return "; ".join(parts)
-
-
-def _p(value: float) -> str:
-    return "< 0.001" if value < 0.001 else f"= {value:.3f}"  # noqa: PLR2004
-
-
-def _shares(told: Mapping[str, Any]) -> tuple[tuple[str, int, float, float], ...]:
-    found, start = [], 0.0
-    for kind in ("worse", "equal", "better"):
-        width = BAR * told[kind] / told["n"] if told["n"] else 0.0
-        found.append((kind, told[kind], round(start, 2), round(width, 2)))
-        start += width
-    return tuple(found)
 
 
 @dataclass(frozen=True, slots=True)

@@ -80,20 +80,23 @@ def spans(rows: Sequence[tuple[str, float, float, float]]) -> Spans:
     return Spans(SPAN_WIDTH, axis + 20, axis, drawn, _labelled(marks, scale), scale(0.0))
 
 
-def curve(points: Sequence[tuple[float, float]]) -> Curve | None:
+def curve(points: Sequence[tuple[float, float]], width: int = WIDTH, height: int = HEIGHT) -> Curve | None:
     """Return the curve through `(step, value)` points in order of step; None for fewer than two finite points."""
     finite = sorted(point for point in points if all(map(math.isfinite, point)))
     if len(finite) < 2 or finite[0][0] == finite[-1][0]:  # noqa: PLR2004 - a line has two ends
         return None
     values = [value for _, value in finite]
-    x_marks, y_marks = ticks(finite[0][0], finite[-1][0], 6), ticks(min(0.0, *values), max(values))
-    box = (LEFT, TOP, WIDTH - RIGHT, HEIGHT - BOTTOM)
+    x_marks, y_marks = (
+        ticks(finite[0][0], finite[-1][0], 6 if width >= WIDTH else 3),
+        ticks(min(0.0, *values), max(values)),
+    )
+    box = (LEFT, TOP, width - RIGHT, height - BOTTOM)
     x = _scale(min(x_marks[0], finite[0][0]), max(finite[-1][0], x_marks[-2]), box[0], box[2])
     y = _scale(y_marks[0], y_marks[-1], box[3], box[1])
     line = " ".join(f"{x(step)},{y(value)}" for step, value in _thinned(finite))
     inside = [mark for mark in x_marks if x(mark) <= box[2]]
     ends = (values[0], values[-1])
-    return Curve(WIDTH, HEIGHT, box, line, _labelled(inside, x), _labelled(y_marks, y), *ends, int(finite[-1][0]))
+    return Curve(width, height, box, line, _labelled(inside, x), _labelled(y_marks, y), *ends, int(finite[-1][0]))
 
 
 def ticks(low: float, high: float, count: int = 4) -> list[float]:
@@ -161,6 +164,30 @@ class Bars:
     ticks: tuple[Tick, ...]
     most: Tick
     """The highest bar's top, and its count."""
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """A part of a bar."""
+
+    kind: str
+    count: int
+    start: float
+    width: float
+
+
+SHARES_WIDTH = 340
+"""Width of a bar of shares, in the units of its view box."""
+
+
+def shares(parts: Sequence[tuple[str, int]]) -> tuple[Share, ...]:
+    """Return the bar that `(kind, count)` parts divide among themselves."""
+    total, start, found = sum(count for _, count in parts), 0.0, []
+    for kind, count in parts:
+        width = SHARES_WIDTH * count / total if total else 0.0
+        found.append(Share(kind, count, round(start, 2), round(width, 2)))
+        start += width
+    return tuple(found)
 
 
 BARS_WIDTH, BARS_HEIGHT, BARS_FLOOR, BARS_TOP, BARS_SIDE = 320, 130, 108, 16, 14

@@ -74,3 +74,14 @@ def setting(value: Any) -> str:
 def signed_percent(share: float) -> str:
     """Return a share of one as a signed percentage."""
     return ("+" if share > 0 else "") + number(100 * share, 0) + " %"
+
+
+def change(difference: float, low: float | None, high: float | None) -> str:
+    """Return a difference with its interval, `+0.021 (95 % +0.003 to +0.040)`."""
+    bounds = "" if low is None or high is None else f" (95 % {signed(low)} to {signed(high)})"
+    return f"{signed(difference)}{bounds}"
+
+
+def p_value(value: float) -> str:
+    """Return `< 0.001` or `= 0.034`."""
+    return "< 0.001" if value < 0.001 else f"= {value:.3f}"  # noqa: PLR2004

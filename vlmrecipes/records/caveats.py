@@ -8,10 +8,10 @@ from typing import Any
 
 from vlmrecipes.data.snapshot import Snapshot, open_snapshot
 from vlmrecipes.evaluate.metrics import resolve
-from vlmrecipes.evaluate.paired import Counts, compare
 from vlmrecipes.evaluate.score import Answer, score
 from vlmrecipes.evaluate.text import ws
 from vlmrecipes.plan import Plan
+from vlmrecipes.records.gain import gains
 
 NEAR, NEAR_LONG = 4, 16
 """Bits in which the 64-bit and the 256-bit perceptual hashes of near images differ at most."""
@@ -166,14 +166,9 @@ def _answers(rows: Sequence[Row]) -> Warnings:
 
 def _gain(rows: Sequence[Row], results: Results) -> Warnings:
     """Test the tuned model against the base model on the same samples."""
-    sides = [{row["id"]: row for row in rows if row["model"] == model} for model in ("base", "tuned")]
-    if not all(sides):
-        return
-    for name in results["tuned"]:
-        lower = resolve(name).better == "lower"
-        base, tuned = ([side[key] for key in sides[0]] for side in sides)
-        clusters = [row["group"] for row in base]
-        found = compare(_counts(base, name), _counts(tuned, name), clusters, lower_is_better=lower)
+    better = {name: resolve(name).better for name in results.get("tuned") or ()}
+    for name, found in gains(rows, better):
+        lower = better[name] == "lower"
         if found.difference is None or found.low is None or found.high is None:
             continue
         numbers = {"metric": name, "difference": found.difference, "low": found.low, "high": found.high}
@@ -184,10 +179,6 @@ def _gain(rows: Sequence[Row], results: Results) -> Warnings:
         elif (found.difference > 0) == lower:
             message = f"{name} changed by {bounds}: the untuned model is better"
             yield {"code": "base-better", "message": message} | numbers
-
-
-def _counts(rows: Sequence[Row], name: str) -> Counts:
-    return Counts([row[f"{name}.numerator"] for row in rows], [row[f"{name}.denominator"] for row in rows])
 
 
 def _blind(results: Results, generate: Mapping[str, Any]) -> Warnings:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from vlmrecipes.page import formats
+from vlmrecipes.page.network import Network, Node, network
+from vlmrecipes.records.graph import Graph, add_run
 from vlmrecipes.records.view import Pair, Table
 
 
@@ -60,6 +62,61 @@ def _environment(found: Mapping[str, Any]) -> list[Pair]:
 
 def _accelerator(each: Mapping[str, Any]) -> str:
     return f"{each.get('name')}, driver {each.get('driver')}, {formats.size(each.get('memory_bytes'))}"
+
+
+TARGETS = {
+    **dict.fromkeys(("source", "snapshot"), "data"),
+    **dict.fromkeys(("recipe", "plan", "model"), "settings"),
+    **dict.fromkeys(("metric",), "evaluation"),
+    **dict.fromkeys(("predictions",), "examples"),
+}
+"""The section of a report that tells more of a kind of node."""
+
+
+def drawing(record: Mapping[str, Any], exports: Sequence[Mapping[str, Any]], anchor: str) -> Network | None:
+    """Return the graph of a run as it is drawn; None where the record does not hold enough, or too much, for one."""
+    graph = Graph()
+    try:
+        add_run(graph, record, exports)
+        told = graph.to_json()
+        nodes = [Node(each["id"], each["kind"], _label(each), _target(each["kind"], anchor)) for each in told["nodes"]]
+        return network(nodes, [(edge["from"], edge["to"], edge["how"]) for edge in told["edges"]])
+    except (AttributeError, KeyError, TypeError, ValueError):
+        return None
+
+
+def _label(node: Mapping[str, Any]) -> str:
+    """Return what tells a node from others; that it is of this run goes without saying."""
+    own = {"plan": node.get("plan"), "predictions": str(node.get("sha256"))[:12], "run": node.get("run")}
+    if node["kind"] == "weights" and node.get("files"):
+        return f"{len(node['files'])} files"
+    return str(own.get(node["kind"]) or node["label"])
+
+
+def _target(kind: str, anchor: str) -> str:
+    return f"{anchor}-{TARGETS[kind]}" if kind in TARGETS else ""
+
+
+def steps(record: Mapping[str, Any]) -> list[Pair]:
+    """Return what to do to get the same numbers again: a sentence and a command each, in their order."""
+    git, run = (record.get("environment") or {}).get("git") or {}, str(record.get("run"))
+    names = dict.fromkeys(str(part.get("snapshot")) for part in record.get("data") or [])
+    code = f"git clone {shlex.quote(str(git.get('remote')))} . && git checkout {shlex.quote(str(git.get('commit')))}"
+    found = [("The code", code)] if git.get("remote") and git.get("commit") else []
+    found += [
+        (f"Is the data still what it was? ({name})", shlex.join(["vlmrecipes", "snapshots", "verify", name]))
+        for name in names
+    ]
+    if command := reproduce(record):
+        found += [("The run again, from the folder that it was run in", command)]
+        found += [
+            ("The new run held against this one, sample by sample", f"vlmrecipes compare {shlex.quote(run)} latest")
+        ]
+    if record.get("metrics"):
+        found += [
+            ("The scores again from the stored predictions, bit for bit", f"vlmrecipes runs rescore {shlex.quote(run)}")
+        ]
+    return [*found, ("Seal, inputs, environment and scores", f"vlmrecipes runs verify {shlex.quote(run)}")]
 
 
 def reproduce(record: Mapping[str, Any]) -> str:

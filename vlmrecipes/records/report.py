@@ -9,9 +9,25 @@ from typing import Any
 
 from vlmrecipes.errors import InputError, StoreError
 from vlmrecipes.page import charts, formats, html, pictures
-from vlmrecipes.records import atomic, examples, ledger, lineage, predictions, record, stored, view
+from vlmrecipes.page.network import Network
+from vlmrecipes.records import (
+    atomic,
+    examples,
+    exports,
+    gain,
+    ledger,
+    lineage,
+    logged,
+    predictions,
+    record,
+    stored,
+    used,
+    view,
+)
 from vlmrecipes.records.stored import Images
 
+SMALL = (340, 200)
+"""Width and height of a small curve, in the units of its view box."""
 MOST_BYTES = 5_000_000
 LEVELS = ((12, 480), (12, 320), (6, 240), (3, 160), (0, 0))
 """Examples of a kind and width of their pictures in pixels: the first that fits `MOST_BYTES` is taken."""
@@ -22,9 +38,11 @@ class _Loaded:
     """What the files of a run hold."""
 
     record: dict[str, Any]
-    losses: list[tuple[float, float]]
+    series: dict[str, logged.Points]
     table: Any
     """The predictions, or None."""
+    gains: list[gain.Gain]
+    exports: list[dict[str, Any]]
     trouble: str
     """Why there are no predictions; empty when there are, or none are expected."""
 
@@ -41,11 +59,14 @@ class _Run:
     breakdowns: list[view.Breakdown]
     facts: list[view.Pair]
     settings: list[view.Table]
-    data: list[view.Table]
+    data: list[used.Data]
     generation: list[view.Table]
     lineage: list[view.Table]
-    command: str
-    curve: charts.Curve | None
+    network: Network | None
+    steps: list[view.Pair]
+    curves: list[tuple[str, charts.Curve]]
+    gains: list[gain.Gain]
+    verdicts: dict[str, str]
     groups: list[examples.Group]
     sorted_by: str
     trouble: str
@@ -95,7 +116,27 @@ def _load(folder: Path) -> _Loaded:
             trouble = f"{predictions.NAME} cannot be read."
     elif found.get("metrics"):
         trouble = f"{predictions.NAME} is missing."
-    return _Loaded(found, view.losses(folder), table, trouble)
+    return _Loaded(found, logged.series(folder), table, _gains(table, found), exports.listed(folder), trouble)
+
+
+def _gains(table: Any, found: Mapping[str, Any]) -> list[gain.Gain]:
+    """Return what tuning changed by each metric whose counts are stored."""
+    told = {metric.name: metric.better for metric in view.metrics(found)}
+    names = [name for name in told if table is not None and f"{name}.numerator" in table.column_names]
+    if not names:
+        return []
+    counts = [f"{name}.{part}" for name in names for part in ("numerator", "denominator")]
+    rows = table.select(["id", "model", "group", *counts]).to_pylist()
+    return [
+        gain.told(name, paired, told[name]) for name, paired in gain.gains(rows, {name: told[name] for name in names})
+    ]
+
+
+def _curves(series: Mapping[str, logged.Points]) -> list[tuple[str, charts.Curve]]:
+    """Return the loss as a large curve, what else was logged as small ones."""
+    sizes = {"loss": (charts.WIDTH, charts.HEIGHT)}
+    drawn = [(name, charts.curve(points, *sizes.get(name, SMALL))) for name, points in series.items()]
+    return [(name, curve) for name, curve in drawn if curve]
 
 
 def _page(loaded: Sequence[_Loaded], images: Images, most: int, width: int) -> bytes:
@@ -103,7 +144,33 @@ def _page(loaded: Sequence[_Loaded], images: Images, most: int, width: int) -> b
     shown = [key for run in runs for group in run.groups for example in group.examples for key in example.images]
     thumbnails = pictures.thumbnails(shown, images(list(dict.fromkeys(shown))) if shown else {}, width)
     title = runs[0].name if len(runs) == 1 else f"{len(runs)} runs"
-    return html.render("vlmrecipes.records", "report.html.jinja", title=title, pictures=thumbnails, runs=runs)
+    return html.render(
+        "vlmrecipes.records",
+        "report.html.jinja",
+        title=title,
+        pictures=thumbnails,
+        runs=runs,
+        together=_together(loaded),
+    )
+
+
+def _together(loaded: Sequence[_Loaded]) -> list[tuple[str, charts.Spans]]:
+    """Return one plot a metric of all runs' last models, where several were scored by it on the same samples."""
+    found: dict[tuple[str, str], list[tuple[str, float, float, float]]] = {}
+    for number, each in enumerate(loaded, 1):
+        for name, told in (list((each.record.get("metrics") or {}).values()) or [{}])[-1].items():
+            if told.get("value") is not None and told.get("low") is not None:
+                spans = (f"run {number}", told["low"], told["value"], told["high"])
+                found.setdefault((f"{name} ({told.get('spec')})", _scored_on(each.record)), []).append(spans)
+    return [(f"{name} on {where}", charts.spans(rows)) for (name, where), rows in found.items() if len(rows) > 1]
+
+
+def _scored_on(found: Mapping[str, Any]) -> str:
+    """Return the eval samples of a run in words that are equal for equal samples."""
+    parts = [part for part in found.get("data") or [] if part.get("role") == "eval"] or found.get("data") or []
+    limit = ((found.get("recipe") or {}).get("resolved") or {}).get("eval", {}).get("limit")
+    told = [f"{part.get('snapshot')} {str(part.get('fingerprint')).removeprefix('sha256:')[:8]}" for part in parts]
+    return ", ".join(told) + (f", the first {limit}" if limit else "")
 
 
 def _run(loaded: _Loaded, anchor: str, most: int) -> _Run:
@@ -118,11 +185,14 @@ def _run(loaded: _Loaded, anchor: str, most: int) -> _Run:
         breakdowns=view.breakdowns(found),
         facts=view.facts(found),
         settings=view.settings(found),
-        data=view.data(found),
+        data=used.data(found),
         generation=view.generation(found),
         lineage=lineage.tables(found),
-        command=lineage.reproduce(found),
-        curve=charts.curve(loaded.losses),
+        network=lineage.drawing(found, loaded.exports, anchor),
+        steps=lineage.steps(found),
+        curves=_curves(loaded.series),
+        gains=loaded.gains,
+        verdicts={each.name: each.verdict for each in loaded.gains},
         groups=_groups(loaded.table, by, most),
         sorted_by=by[0] if by else "",
         trouble=loaded.trouble,

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from vlmrecipes.page import charts, formats
@@ -174,29 +172,6 @@ def settings(record: Mapping[str, Any]) -> list[Table]:
     return ([Table("recipe", top)] if top else []) + tables
 
 
-def data(record: Mapping[str, Any]) -> list[Table]:
-    """Return a table for each snapshot that was read."""
-    return [_data(part) for part in record.get("data") or []]
-
-
-def _data(part: Mapping[str, Any]) -> Table:
-    splits, rows, drops = part.get("splits") or {}, part.get("rows") or {}, part.get("drops") or {}
-    pairs = [
-        ("fingerprint", part.get("fingerprint") or formats.NOTHING),
-        ("samples", formats.count(part.get("samples"))),
-        *((f"{name} side", formats.count(count)) for name, count in splits.items()),
-        ("images", formats.count(part.get("images"))),
-        ("rows read", formats.count(rows.get("read"))),
-        ("rows dropped", formats.count(rows.get("dropped"))),
-        *(
-            (f"{formats.NOTHING} {reason}", formats.count(count))
-            for reason, count in sorted(drops.items(), key=lambda drop: -drop[1])
-        ),
-        ("licence", part.get("license") or "not stated"),
-    ]
-    return Table(f"{part.get('role') or 'data'}: {part.get('snapshot') or 'unnamed'}", tuple(pairs))
-
-
 def generation(record: Mapping[str, Any]) -> list[Table]:
     """Return how each model's predictions were made."""
     found = record.get("generate") or {}
@@ -228,20 +203,3 @@ def _trained(parameters: Mapping[str, Any]) -> str:
         return ""
     share = formats.number(100 * trainable / total, 2)
     return f"{formats.count(trainable)} of {formats.count(total)} parameters ({share} %)"
-
-
-def losses(folder: Path) -> list[tuple[float, float]]:
-    """Return `(step, loss)` from a run's training log; lines cut off by a crash are passed over."""
-    try:
-        lines = (folder / "metrics.jsonl").read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError:
-        return []
-    return [point for line in lines if (point := _point(line))]
-
-
-def _point(line: str) -> tuple[float, float] | None:
-    try:
-        entry = json.loads(line)
-        return float(entry["step"]), float(entry["loss"])
-    except (ValueError, KeyError, TypeError):
-        return None

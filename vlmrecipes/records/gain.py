@@ -1,0 +1,67 @@
+"""What tuning changed, sample by sample: the tuned model against the untuned one on the same samples."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from vlmrecipes.page import charts, formats
+
+if TYPE_CHECKING:
+    from vlmrecipes.evaluate.paired import Counts, Paired
+
+Row = Mapping[str, Any]
+
+
+def gains(rows: Sequence[Row], better: Mapping[str, str]) -> Iterator[tuple[str, Paired]]:
+    """Yield `(metric, tuned against base)` for rows of predictions.parquet with their counts; nothing for one model alone.
+
+    `better` says for each metric whether `lower` or `higher` is. Samples that only one model answered are left out.
+    """
+    from vlmrecipes.evaluate.paired import compare
+
+    base, tuned = ({row["id"]: row for row in rows if row["model"] == model} for model in ("base", "tuned"))
+    both = [key for key in base if key in tuned]
+    if not both:
+        return
+    for name, which in better.items():
+        before, after = (_counts([side[key] for key in both], name) for side in (base, tuned))
+        clusters = [str(base[key]["group"]) for key in both]
+        yield name, compare(before, after, clusters, lower_is_better=which == "lower")
+
+
+def _counts(rows: Sequence[Row], name: str) -> Counts:
+    from vlmrecipes.evaluate.paired import Counts
+
+    return Counts([row[f"{name}.numerator"] for row in rows], [row[f"{name}.denominator"] for row in rows])
+
+
+@dataclass(frozen=True, slots=True)
+class Gain:
+    """What tuning changed by one metric, held sample by sample."""
+
+    name: str
+    verdict: str
+    """`better`, `worse` or `unclear`."""
+    sentence: str
+    test: str
+    shares: tuple[charts.Share, ...]
+    plot: charts.Spans | None
+
+
+def told(name: str, found: Paired, better: str) -> Gain:
+    """Return a paired comparison of base and tuned as a report tells it; `better` is `lower` or `higher`."""
+    low, high, change = found.low, found.high, found.difference
+    clear = change is not None and low is not None and high is not None and not low <= 0 <= high
+    verdict = "unclear" if change is None or not clear else "better" if (change < 0) == (better == "lower") else "worse"
+    value = "cannot be computed" if change is None else formats.change(change, low, high)
+    samples = f"{formats.count(found.n)} samples in {formats.count(found.clusters)} groups"
+    return Gain(
+        name=name,
+        verdict=verdict,
+        sentence={"unclear": "no clear change"}.get(verdict, f"tuned is {verdict}") + f": {value}",
+        test=samples + (f", permutation p {formats.p_value(found.p)}" if found.p is not None else ""),
+        shares=charts.shares([("worse", found.worse), ("equal", found.equal), ("better", found.better)]),
+        plot=None if low is None or high is None or change is None else charts.spans([("change", low, change, high)]),
+    )

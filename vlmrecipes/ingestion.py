@@ -67,9 +67,8 @@ def ingest(file: Path, *, store: str, workers: int | None = None) -> dict[str, A
     sources = open_sources(declaration, file)
     benchmarks = eval_pictures(store, declaration.dedup.decontaminate, str(file))
     with written(store), held(store, WRITERS, shared=True), held(store, f"datasets/{declaration.name}"):
-        opened = Store(store)
-        opened.named(declaration.name)
-        gathered = _gather(declaration, sources, opened, workers or os.cpu_count() or 1)
+        stock = Stock(Store(store), declaration.name)
+        gathered = _gather(declaration, sources, stock, workers or os.cpu_count() or 1)
         gathered.files = read_files(sources)
         gathered.sources = told_sources(sources, gathered.files)
         _check_drops(declaration, gathered)
@@ -84,9 +83,8 @@ def ingest(file: Path, *, store: str, workers: int | None = None) -> dict[str, A
     return _summary(manifest, unchanged=unchanged, seconds=time.monotonic() - started)
 
 
-def _gather(declaration: Declaration, sources: list[Opened], store: Store, workers: int) -> _Gathered:
+def _gather(declaration: Declaration, sources: list[Opened], stock: Stock, workers: int) -> _Gathered:
     gathered = _Gathered()
-    stock = Stock(store)
     with track(f"ingest {declaration.name}", _expected(declaration)) as advance:
         waiting: deque[tuple[Candidate, ...]] = deque()
         tasks = _remembered(_batches(sources, gathered, advance), waiting)

@@ -140,13 +140,18 @@ def sample_schema() -> pa.Schema:
 
 
 def image_schema() -> pa.Schema:
-    """Return the Arrow schema of the images table; `key` is its primary key."""
+    """Return the Arrow schema of the images table; `key` is its primary key.
+
+    The bytes are compressed already: Lance would try again, at the cost of most of the writing.
+    """
     import pyarrow as pa
+
+    plain = {"lance-encoding:compression": "none"}
 
     return pa.schema(
         [
             primary_key("key"),
-            ("data", pa.large_binary()),
+            pa.field("data", pa.large_binary(), metadata=plain),
             ("width", pa.int32()),
             ("height", pa.int32()),
             ("format", pa.string()),

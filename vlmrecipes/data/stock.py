@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 from vlmrecipes.data.lookalikes import Picture
@@ -17,11 +18,18 @@ FLUSH_BYTES = 64 << 20
 
 
 class Stock:
-    """New images on their way into the store, and what is known of all that are there."""
+    """New images on their way into the store, and what is known of all that are there.
 
-    def __init__(self, store: Store) -> None:
-        """Name the store; it is read when the origins are asked for."""
+    The store is opened, and written to, by a thread: images are prepared meanwhile.
+    """
+
+    def __init__(self, store: Store, dataset: str) -> None:
+        """Begin to open the tables of `dataset`; they are read when the origins are asked for."""
         self._store = store
+        self._new = store.is_new()
+        self._thread = ThreadPoolExecutor(1)
+        self._opened = self._thread.submit(store.named, dataset)
+        self._writing: Future[None] | None = None
         self._known: dict[str, Picture] = {}
         self._keys: set[str] = set()
         self._images: list[pa.RecordBatch] = []
@@ -29,7 +37,10 @@ class Stock:
         self._bytes = 0
 
     def __iter__(self) -> Iterator[str]:
-        """Read what is there, and yield the origins that need no work."""
+        """Read what is there, and yield the origins that need no work. Raises StoreError as `Store.named` does."""
+        if self._new:
+            return iter(())
+        self._opened.result()
         there = columns(self._store.images(), Picture._fields)
         facts = zip(*(there[name].to_pylist() for name in Picture._fields), strict=True)
         pictures = {picture.key: picture for picture in map(Picture._make, facts)}
@@ -60,15 +71,31 @@ class Stock:
         self._images.append(images.select(image_schema().names))
         self._bytes += images.nbytes
         if self._bytes >= FLUSH_BYTES:
-            self.flush()
+            self._hand_over()
+
+    def _hand_over(self) -> None:
+        """Let the thread write what waits, when it has written what waited before."""
+        self._written()
+        self._writing = self._thread.submit(_write, self._store, self._images, self._origins)
+        self._images, self._origins, self._bytes = [], {}, 0
+
+    def _written(self) -> None:
+        self._opened.result()
+        if self._writing is not None:
+            self._writing.result()
 
     def flush(self) -> None:
-        """Write what waits: images first, so that no origin names one that is not there."""
-        import pyarrow as pa
+        """Write what waits, and return when it is written. Raises what writing raises."""
+        self._hand_over()
+        self._written()
 
-        if self._images:
-            self._store.add_images(pa.Table.from_batches(self._images).cast(image_schema()))
-        if self._origins:
-            columns = {"origin": list(self._origins), "key": list(self._origins.values())}
-            self._store.add_origins(pa.table(columns, schema=origin_schema()))
-        self._images, self._origins, self._bytes = [], {}, 0
+
+def _write(store: Store, images: list[pa.RecordBatch], origins: Mapping[str, str]) -> None:
+    """Write images first, so that no origin names one that is not there."""
+    import pyarrow as pa
+
+    if images:
+        store.add_images(pa.Table.from_batches(images).cast(image_schema()))
+    if origins:
+        columns = {"origin": list(origins), "key": list(origins.values())}
+        store.add_origins(pa.table(columns, schema=origin_schema()))

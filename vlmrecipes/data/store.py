@@ -13,7 +13,7 @@ import warnings
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from vlmrecipes.data.place import options, unreachable
+from vlmrecipes.data.place import is_remote, local, options, unreachable
 from vlmrecipes.data.sample import drop_schema, file_schema, image_schema, origin_schema, sample_schema
 from vlmrecipes.errors import StoreError
 from vlmrecipes.extras import need
@@ -90,6 +90,10 @@ class Store:
     def files(self, dataset: str) -> Any:
         """Return the table of the files that a dataset was read from."""
         return self._of_today(f"files-{dataset}", file_schema())
+
+    def is_new(self) -> bool:
+        """Tell whether it surely holds no images yet, without LanceDB: a folder without their table."""
+        return not is_remote(self.uri) and not (local(self.uri) / f"{IMAGES}.lance").exists()
 
     def named(self, dataset: str) -> dict[str, Any]:
         """Return the tables that a snapshot of `dataset` names, by role. Raises StoreError as they do, before any work."""

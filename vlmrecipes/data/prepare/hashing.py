@@ -30,10 +30,8 @@ def perceptual_hashes(image: Image.Image) -> tuple[int, bytes]:
     32x32 pixels, and 16x16 of 64x64, most significant bit first. A picture that is flat (grey levels with a standard
     deviation under FLAT) has no signs worth comparing: its hashes are zero.
     """
-    import numpy as np
-
     grey = image.convert("L")
-    if float(np.asarray(grey).std()) < FLAT:
+    if _deviation(grey) < FLAT:
         return 0, bytes(32)
     return int.from_bytes(_signs(grey, side=32, low=8), "big"), _signs(grey, side=64, low=16)
 
@@ -47,9 +45,18 @@ def colour_layout(image: Image.Image) -> bytes:
     import numpy as np
     from PIL import Image
 
-    small = image.convert("RGB").reduce(max(1, min(image.size) // 64))
+    colours = image if image.mode == "RGB" else image.convert("RGB")
+    small = colours.reduce(max(1, min(image.size) // 64))
     cells = np.asarray(small.convert("YCbCr").resize((CELLS, CELLS), Image.Resampling.BOX), dtype=np.int16)
     return (cells[..., 1:] - 128).astype(np.int8).tobytes()
+
+
+def _deviation(grey: Image.Image) -> float:
+    """Return the standard deviation of a picture's grey levels."""
+    import numpy as np
+
+    levels, counts = np.arange(256), np.array(grey.histogram(), np.float64) / (grey.width * grey.height)
+    return float(np.sqrt(counts @ np.square(levels - counts @ levels)))
 
 
 def _signs(grey: Image.Image, *, side: int, low: int) -> bytes:

@@ -12,7 +12,7 @@ from tiny import MemoryReader, assistant, lines, sample, user
 from vlmrecipes import plan as planning
 from vlmrecipes.data.sample import Sample
 from vlmrecipes.errors import InputError
-from vlmrecipes.plan import Plan, chosen, make_plan, read_plan, training_rows
+from vlmrecipes.plan import Plan, chosen, fitting, make_plan, read_plan, training_rows
 from vlmrecipes.recipe import Recipe
 
 RECIPE = {
@@ -101,7 +101,7 @@ def test_reads_back_what_it_wrote(tmp_path: Path) -> None:
     path.write_text(json.dumps(plan.to_json()))
     again = read_plan(path)
     assert again.fingerprint == plan.fingerprint
-    assert replace(again, store=plan.store) == replace(plan, lengths=None)
+    assert replace(again, store=plan.store) == replace(plan, lengths=None, rows=())
 
 
 def test_the_fingerprint_is_of_the_intent(store: dict[str, Any]) -> None:
@@ -148,6 +148,18 @@ def test_rows_that_are_too_long(store: dict[str, Any]) -> None:
     assert problem.key == "model.max_length"
     assert long.id in problem.problem
     assert "1 rows" in problem.problem
+
+
+def test_rows_that_are_too_long_may_be_left_out(store: dict[str, Any]) -> None:
+    long = sample(500, [user("Read. " * 400)], "x", list(store["lines"].held[0].images))
+    store["lines"] = replace(store["lines"], held=[long, *store["lines"].held])
+    plan = planned({"model.overlong": "drop"})
+    assert (plan.problems, plan.overlong, len(plan.rows), plan.steps) == ((), 1, 20, 9)
+    assert plan.lengths is not None
+    assert (len(plan.lengths), plan.tokens["max"] <= 2048) == (21, True)
+    assert len(fitting(plan.recipe, plan.lengths)) == 20
+    nothing = planned({"model.overlong": "drop", "model.max_length": 20})
+    assert [p.problem for p in nothing.problems] == ["all 21 rows are longer and dropped: raise it"]
 
 
 def test_a_picture_on_both_sides_is_a_leak(store: dict[str, Any]) -> None:

@@ -28,7 +28,7 @@ from vlmrecipes.evaluate.engines.external import external, model_of
 from vlmrecipes.evaluate.generate import generate
 from vlmrecipes.evaluate.journal import Journal
 from vlmrecipes.evaluate.metrics import resolve
-from vlmrecipes.plan import Plan, chosen, read_plan, training_rows
+from vlmrecipes.plan import Plan, chosen, fitting, read_plan, training_rows
 from vlmrecipes.plan.checks import EXTERNAL
 from vlmrecipes.progress import track
 from vlmrecipes.records import atomic, ledger
@@ -157,12 +157,14 @@ class _Job:
         model, processor = self._apart_model(trainer) if self.only else self._base()
         names = self.plan.train_names()
         rows = training_rows(self.recipe, [self._snapshot(part) for part in names])
+        lengths = np.load(self.folder / LENGTHS)
+        learned = fitting(self.recipe, lengths)
         about = {"dtype": str(model.dtype).removeprefix("torch."), "attention": attention_of(model)}
         result = trainer.train(
             model=model,
             processor=processor,
-            rows=rows,
-            lengths=np.load(self.folder / LENGTHS),
+            rows=[rows[place] for place in learned],
+            lengths=lengths[learned],
             readers=[self._snapshot(part).reader() for part in names],
             settings=self.recipe.train,
             lora=self.recipe.lora,

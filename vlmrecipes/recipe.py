@@ -54,7 +54,9 @@ class Model(Table):
     load_in: Literal["4bit", "8bit", "16bit", "full"] = "16bit"
     """Precision of the base weights; `full` is 32-bit. On a CPU `16bit` computes in float32."""
     max_length: int = Field(default=2048, ge=16)
-    """Longest row in tokens, image tokens included. Longer rows fail the plan; nothing is cut."""
+    """Longest row in tokens, image tokens included; nothing is cut."""
+    overlong: Literal["error", "drop"] = "error"
+    """Whether longer rows of the training side fail the plan, or are left out and counted."""
     trust_remote_code: bool = False
     """Run code from the model's repository; the command line must allow it too."""
 

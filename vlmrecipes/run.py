@@ -8,12 +8,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from vlmrecipes.data.snapshot import open_snapshot
 from vlmrecipes.errors import InputError, Problem
 from vlmrecipes.evaluate import metrics
 from vlmrecipes.evaluate.engines import external
 from vlmrecipes.fingerprint import sha256
 from vlmrecipes.job import LENGTHS, start
-from vlmrecipes.plan import Plan, make_plan, read_plan
+from vlmrecipes.plan import Plan, fitting, make_plan, read_plan
 from vlmrecipes.plan.checks import EXTERNAL
 from vlmrecipes.plan.external import plan_external
 from vlmrecipes.progress import say
@@ -22,6 +23,7 @@ from vlmrecipes.records import atomic, ledger, record, stored
 from vlmrecipes.records.fields import plan_fields, recipe_fields
 from vlmrecipes.records.report import write_report
 from vlmrecipes.records.scoring import score_problems, score_run
+from vlmrecipes.train.view import rows_seen
 
 ENGINES = ("hf", "unsloth", *EXTERNAL)
 
@@ -30,7 +32,19 @@ def planned(file: Path, *, store: str, swaps: Sequence[str] = (), overrides: Seq
     """Return the JSON object of `vlmrecipes plan`; its problems are listed in it. Raises InputError for a broken recipe."""
     recipe = _recipe(file, overrides)
     plan = make_plan(recipe, store=store, file=str(file), snapshots=swapped(swaps))
-    return replace(plan, problems=(*plan.problems, *score_problems(plan, str(file)))).summary()
+    found = replace(plan, problems=(*plan.problems, *score_problems(plan, str(file)))).summary()
+    return found | {"rows": _rows_seen(plan)}
+
+
+def _rows_seen(plan: Plan) -> list[dict[str, Any]]:
+    from vlmrecipes.models.load import load_processor
+
+    if not plan.rows or plan.lengths is None:
+        return []
+    processor = load_processor(plan.model, trust_remote_code=plan.recipe.model.trust_remote_code)
+    readers = [open_snapshot(plan.store, name).reader() for name in plan.train_names()]
+    lengths = plan.lengths[fitting(plan.recipe, plan.lengths)]
+    return rows_seen(processor, plan.rows, lengths, readers, responses_only=plan.recipe.train.responses_only)
 
 
 def run_recipe(

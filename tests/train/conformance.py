@@ -33,6 +33,7 @@ from vlmrecipes.models.turns import Row, rows_of
 from vlmrecipes.recipe import Lora, Recipe
 from vlmrecipes.train import lora as adapters
 from vlmrecipes.train.backend import OWN_PROCESS, backend
+from vlmrecipes.train.view import rows_seen
 
 SIZES = ((60, 40), (90, 56))
 NO_LINEAR = {"gemma3"}
@@ -182,6 +183,17 @@ class Case:
         assert bool((batch["input_ids"] == batch["labels"])[learned].all())
         assert bool(batch["attention_mask"][learned].all()), "padding is learned"
 
+    def shows(self) -> None:
+        """What a plan shows of rows is what is learned: the answer and the end of turn, and the tokens that were counted."""
+        rows, lengths = self.rows, self.lengths()
+        texts = [row.answer for row in rows]
+        shown = rows_seen(self.processor, rows, lengths, [self.reader], responses_only=True)
+        for one in shown:
+            assert one["tokens"] in lengths.tolist(), one
+            assert any(one["answer"].startswith(text) for text in texts), one
+            assert all(min(picture["seen"].values()) >= 1 for picture in one["pictures"]), one
+        assert any(one["pictures"] for one in shown), shown
+
     def counts(self) -> None:
         """The plan's token counts are those of the batch, for pictures, many pictures, chats and bare text in one."""
         assert self.lengths().tolist() == self.batch()["attention_mask"].sum(1).tolist()
@@ -258,7 +270,7 @@ class Case:
             )
 
 
-CHECKS = ("labels", "counts", "looks", "modules", "learns", "reloads", "cuts")
+CHECKS = ("labels", "counts", "looks", "modules", "learns", "reloads", "cuts", "shows")
 
 
 def _first_step(folder: Path) -> list[float]:

@@ -75,3 +75,8 @@ def _cell(value: Any) -> str:
 def _aligned(text: str, width: int) -> str:
     number = text.replace(".", "").replace(",", "").replace("-", "").isdigit()
     return text.rjust(width) if number else text.ljust(width)
+
+
+def quoted(text: str, most: int) -> str:
+    """Return text from data in quotes, on one line, with what a terminal would obey escaped, cut after `most` letters."""
+    return repr(text if len(text) <= most else f"{text[:most]}…")

@@ -6,8 +6,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from vlmrecipes.cli.output import interval, table
+from vlmrecipes.cli.output import interval, quoted, table
 from vlmrecipes.records.predictions import MODELS
+
+WIDTH = 200
+"""Letters shown of what a row reads and learns."""
 
 
 def init_lines(view: Mapping[str, Any], folder: Path) -> list[str]:
@@ -40,9 +43,30 @@ def plan_lines(view: Mapping[str, Any]) -> list[str]:
         f"plan {view['plan']}  {view['fingerprint']}",
         f"  {view['snapshot']}, {view['samples']} samples, {view['steps']} steps",
         f"  tokens a row: p50 {tokens['p50']}, p95 {tokens['p95']}, max {tokens['max']}",
+        *([f"  left out, longer than model.max_length: {view['overlong']} rows"] if view["overlong"] else []),
         f"  memory, estimated: {view['memory_bytes'] / 2**30:.2f} GiB",
+        *(line for row in view["rows"] for line in _row_lines(row)),
         *(f"  problem: {problem['key']}: {problem['problem']}" for problem in view["problems"]),
     ]
+
+
+def _row_lines(row: Mapping[str, Any]) -> list[str]:
+    """Return a row as the model sees it: sizes of pictures, what is read and what is learned."""
+    return [
+        f"  sample {row['sample']}: {row['tokens']} tokens, {row['learned']} of them learned",
+        *(f"    picture {_size(*one['size'])} seen as {_seen(one['seen'])}" for one in row["pictures"]),
+        f"    reads  {quoted(row['text'], WIDTH)}",
+        f"    learns {quoted(row['answer'], WIDTH)}",
+    ]
+
+
+def _size(width: int, height: int) -> str:
+    return f"{width} x {height}"
+
+
+def _seen(view: Mapping[str, int]) -> str:
+    size = _size(view["width"], view["height"])
+    return size if view["parts"] == 1 else f"{view['parts']} parts of {size}"
 
 
 def run_lines(view: Mapping[str, Any]) -> list[str]:

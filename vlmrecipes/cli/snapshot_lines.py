@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from vlmrecipes.cli.output import table
+from vlmrecipes.cli.output import quoted, table
 
 SHOWN = 5
 WIDTH = 60
@@ -70,7 +70,7 @@ def _scripts(scripts: Mapping[str, Mapping[str, int]]) -> str:
 def _answers(answers: Mapping[str, Any]) -> Iterator[str]:
     yield f"answers: {answers['distinct']} distinct, the commonest is {answers['majority']:.1%} of samples"
     for row in answers["top"][:SHOWN]:
-        yield f"  {row['count']:>7}  {_short(row['answer'])}"
+        yield f"  {row['count']:>7}  {quoted(row['answer'], WIDTH)}"
 
 
 def _drops(view: Mapping[str, Any]) -> Iterator[str]:
@@ -80,10 +80,6 @@ def _drops(view: Mapping[str, Any]) -> Iterator[str]:
         yield from (f"  {drop['source']} {drop['key']}: {drop['message']}" for drop in found[:SHOWN])
         if count > SHOWN:
             yield f"  … and {count - SHOWN} more; --json gives all"
-
-
-def _short(text: str) -> str:
-    return repr(text if len(text) <= WIDTH else f"{text[:WIDTH]}…")
 
 
 def difference_lines(view: Mapping[str, Any]) -> list[str]:
@@ -96,7 +92,7 @@ def difference_lines(view: Mapping[str, Any]) -> list[str]:
     ]
     marks = {"added": "+", "removed": "-"}
     lines = [
-        f"  {mark} {sample['split']:5} {_short(sample['references'][0])}"
+        f"  {mark} {sample['split']:5} {quoted(sample['references'][0], WIDTH)}"
         for kind, mark in marks.items()
         for sample in view["examples"][kind][:SHOWN]
     ]
@@ -107,7 +103,7 @@ def difference_lines(view: Mapping[str, Any]) -> list[str]:
 
 def _change(change: Mapping[str, Any]) -> str:
     return ", ".join(
-        f"{part} {_short(str(values['before']))} → {_short(str(values['after']))}"
+        f"{part} {quoted(str(values['before']), WIDTH)} → {quoted(str(values['after']), WIDTH)}"
         for part, values in change.items()
         if isinstance(values, Mapping)
     )

@@ -39,6 +39,9 @@ class Lengths:
     completion: NDArray[np.int32]
     """[N]; the answer and its end of turn: what is learned."""
 
+    def __getitem__(self, rows: NDArray[np.int64]) -> Lengths:
+        return Lengths(prompt=self.prompt[rows], completion=self.completion[rows])
+
     @property
     def total(self) -> NDArray[np.int32]:
         """[N]; the whole row."""

@@ -65,8 +65,12 @@ class Plan:
     """Estimate; see `models.memory`."""
     packages: Mapping[str, str]
     problems: tuple[Problem, ...] = ()
+    overlong: int = 0
+    """Training rows that are left out because they are longer than `model.max_length`."""
+    rows: Sequence[Row] = field(default=(), compare=False)
+    """The rows that are learned; made again from the snapshots where they are needed, not written."""
     lengths: NDArray[np.int32] | None = field(default=None, compare=False)
-    """Tokens of every training row [N]; kept beside the plan, not in it."""
+    """Tokens of every training row [N], left out or not; kept beside the plan, not in it."""
 
     @property
     def fingerprint(self) -> str:
@@ -105,6 +109,7 @@ class Plan:
             "samples": sum(use.samples for use in self.train or self.eval),
             "steps": self.steps,
             "tokens": dict(self.tokens),
+            "overlong": self.overlong,
             "memory_bytes": self.memory_bytes,
             "problems": [{"file": p.file, "key": p.key, "problem": p.problem} for p in self.problems],
         }
@@ -124,6 +129,7 @@ class Plan:
             "steps": self.steps,
             "tokens": dict(self.tokens),
             "max_new_tokens": self.max_new_tokens,
+            "overlong": self.overlong,
             "memory_bytes": self.memory_bytes,
             "packages": dict(self.packages),
         }
@@ -137,7 +143,9 @@ def read_plan(path: Path) -> Plan:
     """Return a plan that `to_json` wrote. Raises InputError when it cannot be read."""
     try:
         data = json.loads(path.read_text("utf-8"))
-        known = {key: data[key] for key in ("store", "trains", "tuned", "steps", "tokens", "max_new_tokens")}
+        known = {
+            key: data[key] for key in ("store", "trains", "tuned", "steps", "tokens", "max_new_tokens", "overlong")
+        }
         return Plan(
             recipe=Recipe.model_validate_json(json.dumps(data["recipe"])),
             model=ModelRef(**data["model"]),
@@ -175,8 +183,13 @@ def make_plan(  # noqa: PLR0913
     sizes = {
         key: size for snapshot in {s.name: s for s in found.values()}.values() for key, size in snapshot.sizes().items()
     }
-    counted = rows if trains else eval_rows
-    lengths = tokens.count(processor, counted, sizes) if counted else None
+    every = tokens.count(processor, rows, sizes) if rows else None
+    lengths = every or (tokens.count(processor, eval_rows, sizes) if eval_rows and not trains else None)
+    if every:
+        learned = fitting(recipe, every.total)
+        rows = [rows[place] for place in learned]
+        lengths = every[learned] if rows else None
+    overlong = len(every.total) - len(rows) if every else 0
     return Plan(
         recipe=recipe,
         store=store,
@@ -194,13 +207,15 @@ def make_plan(  # noqa: PLR0913
             Problem(file, key, text)
             for key, text in (
                 *checks.settings(recipe),
-                *checks.sides(rows, eval_rows, trains=trains),
-                *checks.rows(recipe, counted, lengths),
+                *checks.sides(rows, eval_rows, overlong, trains=trains),
+                *checks.rows(recipe, rows or eval_rows, lengths),
                 *checks.leaks([snapshot for snapshot, _ in parts], scored),
                 *checks.too_large(need),
             )
         ),
-        lengths=lengths.total if lengths and trains else None,
+        overlong=overlong,
+        rows=rows,
+        lengths=every.total if every else None,
     )
 
 
@@ -258,6 +273,14 @@ def training_rows(recipe: Recipe, snapshots: Sequence[Snapshot]) -> list[Row]:
         for place, (snapshot, weight) in enumerate(zip(snapshots, weights, strict=False))
     ]
     return mixture(parts, recipe.train.seed)
+
+
+def fitting(recipe: Recipe, lengths: NDArray[np.int32]) -> NDArray[np.int64]:
+    """Return the places of the rows that are learned: all, or those within `model.max_length` where longer ones are dropped."""
+    import numpy as np
+
+    most = recipe.model.max_length if recipe.model.overlong == "drop" else lengths.max(initial=0)
+    return np.flatnonzero(lengths <= most)
 
 
 def chosen(samples: Sequence[Sample], limit: int | None) -> list[Sample]:

@@ -67,10 +67,12 @@ def _unsloth(recipe: Recipe, device: str) -> Found:
     return problems
 
 
-def sides(rows: Sequence[Row], eval_rows: Sequence[Row], *, trains: bool) -> Found:
-    """Return a problem for each side that holds nothing."""
+def sides(rows: Sequence[Row], eval_rows: Sequence[Row], overlong: int, *, trains: bool) -> Found:
+    """Return a problem for each side that holds nothing; `overlong` rows were dropped."""
     problems: Found = []
-    if trains and not rows:
+    if trains and overlong and not rows:
+        problems.append(("model.max_length", f"all {overlong} rows are longer and dropped: raise it"))
+    elif trains and not rows:
         problems.append(("data.train", "its train side is empty"))
     if not eval_rows:
         problems.append(
@@ -89,7 +91,10 @@ def rows(recipe: Recipe, rows: Sequence[Row], lengths: tokens.Lengths | None) ->
     if over:
         found = f"{len(over)} rows are longer than {most} tokens (longest {lengths.total.max()}; {_some(rows, over)})"
         problems.append(
-            ("model.max_length", f"{found}: nothing is cut; raise it, or lower prepare.max_side of the data")
+            (
+                "model.max_length",
+                f"{found}: nothing is cut; raise it, set model.overlong = 'drop', or lower prepare.max_side of the data",
+            )
         )
     if silent := (lengths.completion == 0).nonzero()[0].tolist():
         problems.append(("data.train", f"{len(silent)} rows have no token to learn ({_some(rows, silent)})"))

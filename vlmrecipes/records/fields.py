@@ -36,7 +36,7 @@ def plan_fields(plan: Plan) -> dict[str, Any]:
     """Return the record's `plan`, `data` and `model` as they are known before the job."""
     summary = plan.summary()
     return {
-        "plan": {key: summary[key] for key in ("plan", "fingerprint", "steps", "tokens", "memory_bytes")},
+        "plan": {key: summary[key] for key in ("plan", "fingerprint", "steps", "tokens", "overlong", "memory_bytes")},
         "data": _data(plan),
         "model": {
             "id": plan.model.id,

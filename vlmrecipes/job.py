@@ -280,8 +280,8 @@ class _Job:
     def _engine(self, tuned: Path | None) -> HfEngine:
         """Return an engine with the weights in `tuned`, or with the base model."""
         if self.recipe.eval.engine == "unsloth":
-            return self._answering(*self._unsloth(tuned), compact=False)
-        return self._answering(*(self._tuned(tuned) if tuned else self._base()))
+            return self._answering(*self._unsloth(tuned), tuned, compact=False)
+        return self._answering(*(self._tuned(tuned) if tuned else self._base()), tuned)
 
     def _unsloth(self, tuned: Path | None) -> tuple[Any, Any]:
         """Return the model that answers by Unsloth's own kernels, and its processor."""
@@ -296,11 +296,14 @@ class _Job:
         model = load_adapter(model, adapter) if adapter else model
         return unsloth.answering(model), load_processor(ref, trust_remote_code=self.recipe.model.trust_remote_code)
 
-    def _answering(self, model: Any, processor: Any, *, compact: bool = True) -> HfEngine:
+    def _answering(self, model: Any, processor: Any, tuned: Path | None, *, compact: bool = True) -> HfEngine:
         from vlmrecipes.evaluate.engines.hf import HfEngine
+        from vlmrecipes.models.load import unapplied
 
         settings = self.recipe.eval
-        adapter = settings.adapter if hasattr(model, "merge_and_unload") else "none"
+        adapter, told = "none", {}
+        if tuned is not None and hasattr(model, "merge_and_unload"):
+            adapter, told = settings.adapter, {"adapter_weights": unapplied(model, tuned)}
         return HfEngine(
             model.merge_and_unload() if adapter == "merged" else model,
             processor,
@@ -308,7 +311,7 @@ class _Job:
             rows=settings.batch_size,
             tokens=settings.batch_tokens,
             compact=compact,
-            settings={"engine": settings.engine, "adapter": adapter},
+            settings={"engine": settings.engine, "adapter": adapter, **told},
         )
 
     def _generated(self, name: str, engine: Engine, cache: Cache | None) -> dict[str, Any]:

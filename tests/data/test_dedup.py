@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vlmrecipes.data.dedup import exact_duplicates, rank
+from vlmrecipes.data.lookalikes import Picture, near_to
 from vlmrecipes.data.sample import Split
 
 Row = tuple[str, Split | None, str]
@@ -45,3 +46,13 @@ def test_a_row_declared_for_eval_is_kept_before_others(rows: list[Row]) -> None:
 def test_a_duplicate_names_the_row_that_is_kept() -> None:
     ranks = [rank(None, 0, order) for order in "3112"]
     assert exact_duplicates(["x", "y", "x", "x"], ranks) == {0: (2, 0), 3: (2, 0)}
+
+
+def test_pictures_near_to_others_are_found_by_looks_or_equal_pixels() -> None:
+    long = bytes(range(32))
+    one = Picture("a", "p", 0xF0F0F0F0, long, bytes(128), 9, 9)
+    near = one._replace(key="b", pixels="q", phash=one.phash ^ 0b1011, phash256=bytes([255]) + long[1:])
+    far = one._replace(key="c", pixels="r", phash=one.phash ^ 0b11111)
+    flat = one._replace(key="d", pixels="s", phash256=bytes(32))
+    assert near_to([near, far, flat], [one], 4) == {"b"}
+    assert near_to([flat], [flat._replace(key="e"), one], 4) == {"d"}, "of flat pictures only the same pixels"

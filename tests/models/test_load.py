@@ -3,12 +3,15 @@ from typing import Any
 
 import pytest
 import torch
+from peft import LoraConfig, get_peft_model
 from PIL import Image
+from safetensors.torch import load_file, save_file
+from tiny import model as tiny_model
 
 from vlmrecipes.errors import InputError
 from vlmrecipes.models import attention
 from vlmrecipes.models.catalog import ModelRef, resolve
-from vlmrecipes.models.load import LoadIn, device, dtype, load_model, load_processor
+from vlmrecipes.models.load import LoadIn, device, dtype, load_adapter, load_model, load_processor, unapplied
 
 
 @pytest.fixture(scope="module")
@@ -82,3 +85,17 @@ def test_dtypes() -> None:
 
 def test_device() -> None:
     assert device() == ("cuda" if torch.cuda.is_available() else "cpu")
+
+
+@pytest.mark.filterwarnings("ignore:Found missing adapter keys")
+def test_weights_of_an_adapter_that_have_no_effect_are_named(tmp_path: Path) -> None:
+    lora = LoraConfig(r=2, target_modules=["q_proj", "v_proj"])
+    get_peft_model(tiny_model(), lora).save_pretrained(tmp_path)
+    assert unapplied(load_adapter(tiny_model(), tmp_path), tmp_path) == {"unused": [], "absent": []}
+    file = tmp_path / "adapter_model.safetensors"
+    weights = load_file(file)
+    name = min(weights)
+    other = name.replace("layers.0", "layers.7")
+    weights[other] = weights.pop(name)
+    save_file(weights, file)
+    assert unapplied(load_adapter(tiny_model(), tmp_path), tmp_path) == {"unused": [other], "absent": [name]}

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -9,7 +10,7 @@ from vlmrecipes.data.snapshot import open_snapshot
 from vlmrecipes.plan import Plan, make_plan
 from vlmrecipes.recipe import read_recipe
 from vlmrecipes.records import predictions, record, report
-from vlmrecipes.records.caveats import against_majority, majority, warnings
+from vlmrecipes.records.caveats import against_majority, image_policy, majority, warnings
 from vlmrecipes.records.scoring import answer
 
 if TYPE_CHECKING:
@@ -61,6 +62,26 @@ def test_pictures_of_the_training_side_are_told(plan: Plan, rows: Rows) -> None:
     rows[0] |= {"images": list(learned.images)}
     found = codes(plan, rows)["near-overlap"]
     assert rows[0]["id"] in found["message"] or found["samples"] > 3
+
+
+def test_pictures_prepared_differently_are_told(plan: Plan) -> None:
+    snapshot = open_snapshot(plan.store, "example")
+    (found,) = image_policy([snapshot], [other_policy(snapshot, max_side=77)])
+    assert (found["code"], found["keys"]) == ("image-policy", ["max_side"])
+    assert list(image_policy([snapshot], [snapshot])) == []
+
+
+def other_policy(snapshot: Any, **changes: Any) -> Any:
+    declaration = snapshot.manifest["declaration"]
+    prepare = declaration["prepare"] | changes
+    return SimpleNamespace(name="other", manifest={"declaration": declaration | {"prepare": prepare}})
+
+
+def test_an_adapter_that_was_not_applied_is_told(plan: Plan, rows: Rows) -> None:
+    told = {"adapter_weights": {"unused": ["a.lora_A", "b.lora_A"], "absent": []}}
+    assert codes(plan, rows, generate={"tuned": told})["adapter-not-applied"]["weights"] == 2
+    told = {"adapter_weights": {"unused": [], "absent": ["c.lora_B"]}}
+    assert "c.lora_B" in codes(plan, rows, generate={"tuned": {"parts": [told]}})["adapter-not-applied"]["message"]
 
 
 def test_empty_references_failed_and_empty_answers_are_told(plan: Plan, rows: Rows) -> None:

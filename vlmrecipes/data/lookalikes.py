@@ -99,6 +99,14 @@ def _hashes(picture: Picture) -> tuple[int, bytes, bytes]:
     return picture.phash, picture.phash256, picture.colours
 
 
+def near_to(pictures: Sequence[Picture], others: Sequence[Picture], radius: int) -> set[str]:
+    """Return the keys in `pictures` of those that look like one of `others`: near by their hashes, or equal pixels."""
+    found = Lookalikes([*pictures, *others], radius)
+    looks = {found.look(other) for other in others}
+    looks |= {near for look in looks for near in found.near(look)}
+    return {picture.key for picture in pictures if found.look(picture) in looks}
+
+
 def _flat(picture: Picture) -> bool:
     bits = int.from_bytes(picture.phash256, "big").bit_count()
     return not FLAT <= bits <= 256 - FLAT

@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 SINGLE_ROWS = 16
 """Rows that are answered again one at a time."""
 BLANK_ROWS = 64
-"""Rows that are answered again without their pictures, at most."""
+"""Rows that are answered again without their pictures, at most: an eighth of all, but no fewer than `SINGLE_ROWS`."""
+SHARE = 8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,7 +104,8 @@ def _probes(
         alone = [_answer(engine, [samples[place]], images)[0].text for place in some]
         equal = sum(text == found[place].text for text, place in zip(alone, some, strict=True))
         probes["batch_vs_single"] = {"rows": len(some), "equal": equal}
-    if seen := _spread([place for place in there if samples[place].images], BLANK_ROWS):
+    most = min(BLANK_ROWS, max(SINGLE_ROWS, len(samples) // SHARE))
+    if seen := _spread([place for place in there if samples[place].images], most):
         blank = _answer(engine, [samples[place] for place in seen], Blank(images))
         probes["blank"] = {"rows": len(seen), "predictions": [asdict(prediction) for prediction in blank]}
     return probes

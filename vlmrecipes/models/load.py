@@ -88,6 +88,21 @@ def load_adapter(model: Any, folder: Path) -> Any:
         raise InputError.one(f"{folder}: this adapter does not fit {type(model).__name__}: {reason}") from None
 
 
+def unapplied(model: Any, folder: Path) -> dict[str, list[str]]:
+    """Return names of weights of the adapter in `folder`, which `model` has been given, that had no effect.
+
+    `unused` are in its file and nowhere in the model: peft passes them over in silence. `absent` are in the model and not
+    in the file, and so have the values that an untrained adapter starts with.
+    """
+    from peft import get_peft_model_state_dict
+    from safetensors import safe_open
+
+    with safe_open(folder / "adapter_model.safetensors", "pt") as file:
+        given = set(file.keys())
+    there = set(get_peft_model_state_dict(model, save_embedding_layers=False))
+    return {"unused": sorted(given - there - model.state_dict().keys()), "absent": sorted(there - given)}
+
+
 def dtype(load_in: LoadIn, device: str) -> Any:
     """Return the torch dtype of the weights that are not quantised: 16 bits on a GPU unless `full`, 32 elsewhere."""
     import torch

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from vlmrecipes.data.lookalikes import Picture, near_to
 from vlmrecipes.data.snapshot import Snapshot, open_snapshot
 from vlmrecipes.evaluate.metrics import resolve
 from vlmrecipes.evaluate.score import Answer, score
@@ -13,10 +14,8 @@ from vlmrecipes.evaluate.text import ws
 from vlmrecipes.plan import Plan
 from vlmrecipes.records.gain import gains
 
-NEAR, NEAR_LONG = 4, 16
-"""Bits in which the 64-bit and the 256-bit perceptual hashes of near images differ at most."""
-CELLS = 1 << 22
-"""Pairs of hashes compared at once."""
+NEAR = 4
+"""Bits in which the 64-bit perceptual hashes of near images differ at most, as in a declaration's `dedup.near`."""
 SHARE = 0.05
 """A larger share of truncated or empty answers is told."""
 BLIND = 0.9
@@ -37,11 +36,12 @@ def warnings(plan: Plan, rows: Sequence[Row], results: Results, generate: Mappin
     scored = [open_snapshot(plan.store, name) for name in plan.eval_names()]
     return [
         *_near_overlap(trained, scored, rows),
-        *_image_policy(trained, scored),
+        *image_policy(trained, scored),
         *_empty_references(rows),
         *_answers(rows),
         *_gain(rows, results),
         *_blind(results, generate),
+        *_adapter(generate),
     ]
 
 
@@ -88,9 +88,9 @@ def _near_overlap(trained: Sequence[Snapshot], scored: Sequence[Snapshot], rows:
     seen = {key for row in rows for key in row["images"]}
     if not learned or not seen:
         return
-    near = sorted(_near(_hashes(scored, seen - learned), _hashes(trained, learned)) | (seen & learned))
+    near = near_to(_pictures(scored, seen), _pictures(trained, learned), NEAR)
     if near:
-        samples = sorted({row["id"] for row in rows if not set(near).isdisjoint(row["images"])})
+        samples = sorted({row["id"] for row in rows if not near.isdisjoint(row["images"])})
         message = (
             f"{len(samples)} scored samples have pictures that look like training pictures (near by perceptual hash; "
             f"samples {', '.join(samples[:SHOWN])}): their scores may be remembered, not read"
@@ -98,34 +98,18 @@ def _near_overlap(trained: Sequence[Snapshot], scored: Sequence[Snapshot], rows:
         yield {"code": "near-overlap", "message": message, "samples": len(samples), "images": len(near)}
 
 
-def _hashes(snapshots: Sequence[Snapshot], keys: set[str]) -> dict[str, tuple[int, bytes]]:
+def _pictures(snapshots: Sequence[Snapshot], keys: set[str]) -> list[Picture]:
+    """Return the pictures of `keys` with their hashes."""
     found = {}
     for snapshot in snapshots:
-        table = snapshot.columns("images", ("key", "phash", "phash256"))
-        columns = (table[name].to_pylist() for name in ("key", "phash", "phash256"))
-        found.update({key: (short, long) for key, short, long in zip(*columns, strict=True) if key in keys})
-    return found
+        table = snapshot.columns("images", Picture._fields)
+        columns = (table[name].to_pylist() for name in Picture._fields)
+        found.update({each[0]: Picture(*each) for each in zip(*columns, strict=True) if each[0] in keys})
+    return list(found.values())
 
 
-def _near(scored: Mapping[str, tuple[int, bytes]], learned: Mapping[str, tuple[int, bytes]]) -> set[str]:
-    """Return the keys in `scored` that are near to one in `learned`."""
-    import numpy as np
-
-    names, others = list(scored), list(learned.values())
-    short = [np.array([one[0] for one in side], dtype=np.uint64) for side in (scored.values(), others)]
-    found = set()
-    step = max(1, CELLS // max(1, len(others)))
-    for start in range(0, len(names), step):
-        bits = np.bitwise_count(short[0][start : start + step, None] ^ short[1][None, :])
-        for place, other in zip(*np.nonzero(bits <= NEAR), strict=True):
-            name = names[start + place]
-            apart = int.from_bytes(scored[name][1]) ^ int.from_bytes(others[other][1])
-            if apart.bit_count() <= NEAR_LONG:
-                found.add(name)
-    return found
-
-
-def _image_policy(trained: Sequence[Snapshot], scored: Sequence[Snapshot]) -> Warnings:
+def image_policy(trained: Sequence[Snapshot], scored: Sequence[Snapshot]) -> Warnings:
+    """Yield a warning for each pair of snapshots whose pictures were prepared differently."""
     for one in scored:
         for other in trained:
             mine, theirs = (snapshot.manifest["declaration"]["prepare"] for snapshot in (one, other))
@@ -181,18 +165,35 @@ def _gain(rows: Sequence[Row], results: Results) -> Warnings:
             yield {"code": "base-better", "message": message} | numbers
 
 
+def _parts(generate: Mapping[str, Any], model: str) -> list[Mapping[str, Any]]:
+    """Return what was told of generating for each snapshot that was scored."""
+    told = generate.get(model) or {}
+    return list(told.get("parts") or [told])
+
+
 def _blind(results: Results, generate: Mapping[str, Any]) -> Warnings:
     """Compare the score on blank pictures, which the engine probed, with that of the same rows as they are."""
     for model in results:
-        probe = ((generate.get(model) or {}).get("probes") or {}).get("blank") or {}
-        for name, blank in (probe.get("metrics") or {}).items():
-            seen = (probe.get("seen") or {}).get(name)
-            if blank is not None and seen is not None and _needs_no_picture(name, blank, seen):
-                message = (
-                    f"{model}: {name} is {blank:.3f} on blank pictures and {seen:.3f} on the real ones: does it look?"
-                )
-                numbers = {"model": model, "metric": name, "blank": blank, "seen": seen}
-                yield {"code": "blind", "message": message} | numbers
+        for probe in ((part.get("probes") or {}).get("blank") or {} for part in _parts(generate, model)):
+            for name, blank in (probe.get("metrics") or {}).items():
+                seen = (probe.get("seen") or {}).get(name)
+                if blank is not None and seen is not None and _needs_no_picture(name, blank, seen):
+                    message = f"{model}: {name} is {blank:.3f} on blank pictures and {seen:.3f} on the real ones: does it look?"
+                    numbers = {"model": model, "metric": name, "blank": blank, "seen": seen}
+                    yield {"code": "blind", "message": message} | numbers
+
+
+def _adapter(generate: Mapping[str, Any]) -> Warnings:
+    """Tell of an adapter's weights that the scored model did not take."""
+    for model in generate:
+        for part in _parts(generate, model):
+            for kind, where in (("unused", "in its file fit nothing in the model"), ("absent", "are not in its file")):
+                if names := (part.get("adapter_weights") or {}).get(kind):
+                    message = (
+                        f"{model}: the adapter was not applied as it was trained: {len(names)} of its weights {where} "
+                        f"({', '.join(names[:SHOWN])})"
+                    )
+                    yield {"code": "adapter-not-applied", "message": message, "model": model, "weights": len(names)}
 
 
 def _needs_no_picture(name: str, blank: float, seen: float) -> bool:

@@ -28,6 +28,7 @@ _HOMES = {
     "difference": "vlmrecipes.data.difference",
     "evaluate_model": "vlmrecipes.run",
     "export": "vlmrecipes.data.export",
+    "export_run": "vlmrecipes.exports.work",
     "ingest": "vlmrecipes.ingestion",
     "ledger": "vlmrecipes.records.frames",
     "lineage_of": "vlmrecipes.lineage.trace",
@@ -52,6 +53,7 @@ _HOMES = {
     "set_label": "vlmrecipes.data.labels",
     "touched_by": "vlmrecipes.lineage.trace",
     "verify": "vlmrecipes.data.verify",
+    "verify_export": "vlmrecipes.exports.work",
     "write_page": "vlmrecipes.data.gallery",
     "verify_run": "vlmrecipes.verification",
 }

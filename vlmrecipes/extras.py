@@ -8,6 +8,8 @@ from typing import Any
 from vlmrecipes.errors import MissingExtraError
 
 INSTALL = {
+    "gguf": "vlmrecipes[gguf]",
+    "sentencepiece": "vlmrecipes[gguf]",
     "lance": "vlmrecipes[prune]",
     "unsloth": "vlmrecipes[unsloth]",
     "bitsandbytes": "bitsandbytes",

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from vlmrecipes.cli.again import rerun
+from vlmrecipes.cli.exporting import export
 from vlmrecipes.cli.options import STORE, Json, Recipe, Settings, StoreUri, Swap, Trust
 from vlmrecipes.cli.output import outcome
 from vlmrecipes.cli.runs import compare, lineage, report, runs
@@ -205,6 +206,7 @@ def evaluate(
 
 
 app.command()(compare)
+app.command()(export)
 app.command()(lineage)
 app.command()(report)
 app.command()(rerun)

@@ -47,12 +47,14 @@ def load_model(  # noqa: PLR0913
     device: str = "cpu",
     seed: int = 0,
     attention: str | None = None,
+    stored: bool = False,
     trust_remote_code: bool = False,
 ) -> Any:
     """Return the model on `device`, in evaluation mode.
 
     With `init="config"` the weights are random, the same for the same `seed`. `attention` names one of transformers'
-    implementations; without it, `sdpa`, and all images of a batch in one call in vision towers that allow it.
+    implementations; without it, `sdpa`, and all images of a batch in one call in vision towers that allow it. `stored`
+    keeps weights in the precision of their files.
     Raises InputError for a precision that the device or the start does not allow, and MissingExtraError where
     bitsandbytes is needed and not installed.
     """
@@ -61,7 +63,7 @@ def load_model(  # noqa: PLR0913
     _check(load_in, init, device)
     _quiet()
     options = {
-        "dtype": dtype(load_in, device),
+        "dtype": "auto" if stored and init == "weights" else dtype(load_in, device),
         "attn_implementation": attention or "sdpa",
         "trust_remote_code": trust_remote_code,
     }

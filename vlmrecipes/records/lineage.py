@@ -40,6 +40,22 @@ def tables(record: Mapping[str, Any]) -> list[Table]:
     return [table for table in found if table.rows]
 
 
+def exported(entries: Sequence[Mapping[str, Any]]) -> list[Table]:
+    """Return where the run's exports lie, and how each was found to answer like the run's model."""
+    rows = tuple((str(entry.get("format")), _exported(entry)) for entry in entries)
+    return [Table("Exports", rows)] if rows else []
+
+
+def _exported(entry: Mapping[str, Any]) -> str:
+    found = entry.get("parity") or {}
+    sides = [side for side in (found, found.get("trained")) if side and side.get("tokens")]
+    told = [
+        f"{side['tokens']['agree']} of {side['tokens']['n']} tokens as {side['reference']} ({side['tokens']['ties']} ties)"
+        for side in sides
+    ]
+    return " · ".join([str(entry.get("path")), *told])
+
+
 def _output(part: Mapping[str, Any]) -> str:
     return f"{part.get('sha256')} · {formats.size(part.get('bytes'))}"
 

@@ -187,7 +187,7 @@ def _run(loaded: _Loaded, anchor: str, most: int) -> _Run:
         settings=view.settings(found),
         data=used.data(found),
         generation=view.generation(found),
-        lineage=lineage.tables(found),
+        lineage=[*lineage.exported(loaded.exports), *lineage.tables(found)],
         network=lineage.drawing(found, loaded.exports, anchor),
         steps=lineage.steps(found),
         curves=_curves(loaded.series),

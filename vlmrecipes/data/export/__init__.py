@@ -29,7 +29,7 @@ def export(snapshot: Snapshot, folder: Path, formats: Sequence[str]) -> dict[str
     Raises InputError for an unknown format and for a folder that is not empty.
     """
     _check(folder, formats)
-    with _aside(folder) as place:
+    with aside(folder) as place:
         shards = parquet.write(snapshot, place) if _AS_PARQUET & set(formats) else []
         if "croissant" in formats:
             croissant.write(snapshot, place, shards)
@@ -56,7 +56,7 @@ def _check(folder: Path, formats: Sequence[str]) -> None:
 
 
 @contextmanager
-def _aside(folder: Path) -> Iterator[Path]:
+def aside(folder: Path) -> Iterator[Path]:
     """Yield a new folder beside `folder`; it takes its place when the block ends without error."""
     place = folder.with_name(f".{folder.name}.{secrets.token_hex(4)}.tmp")
     try:

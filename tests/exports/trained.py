@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import vlmrecipes
-from vlmrecipes.cli.scaffold import scaffold
+from vlmrecipes.scaffolding import scaffold
 
 SETTINGS = ("train.steps=3", "train.learning_rate=2e-3", "train.warmup_steps=0", "eval.baseline=false", "eval.limit=4")
 

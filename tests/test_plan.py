@@ -210,3 +210,20 @@ def test_chosen_by_id_and_not_by_order() -> None:
     samples = lines(MemoryReader(), 9)
     assert chosen(samples[::-1], 4) == chosen(samples, 4) == samples[:4]
     assert chosen(samples, None) == samples
+
+
+@pytest.mark.usefixtures("store")
+def test_training_by_rewards_counts_in_prompts() -> None:
+    grpo: dict[str, Any] = {"rewards": [{"name": "cer"}], "group": 4, "max_completion_length": 30}
+    changes: dict[str, Any] = {"train.method": "grpo", "train.batch_size": 8, "train.gradient_accumulation": 1}
+    plan = planned(changes | {"grpo": grpo})
+    assert plan.problems == ()
+    assert plan.steps == 3 * 10, "three epochs of 20 prompts, two a step"
+    assert planned(changes | {"grpo": grpo | {"iterations": 2}}).steps == 3 * 20
+    long = planned(changes | {"grpo": grpo | {"max_completion_length": 2048}})
+    assert keys(long) == ["model.max_length"]
+    assert long.memory_bytes > plan.memory_bytes
+    many = planned(changes | {"grpo": grpo, "train.gradient_accumulation": 11})
+    assert keys(many) == ["train.batch_size"]
+    assert "a step answers 22 prompts" in many.problems[0].problem
+    assert "the train side has 20" in many.problems[0].problem

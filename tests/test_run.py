@@ -216,6 +216,36 @@ def test_settings_and_data_that_cannot_be_read_are_told(project: Project) -> Non
     assert project.refuses("evaluate", RECIPE, "--model", "builtin:reader", "--engine", "magic").keys() == {"--engine"}
 
 
+def rewarded(project: Project, name: str, reward: str) -> str:
+    """Write the recipe with training by a reward, four answers to each of two prompts a step."""
+    table = f"[grpo]\nrewards = [{reward}]\ngroup = 4\nmax_completion_length = 4\n\n[eval]\nbaseline = false"
+    return changed(project, name, ("[train]", '[train]\nmethod = "grpo"'), ("[eval]", table))
+
+
+def test_a_training_by_rewards_that_collapses_is_no_success(project: Project) -> None:
+    recipe = rewarded(project, "constant.toml", '{ name = "length", least = 0 }')
+    settings = (*SETTINGS, "--set", "train.steps=8", "--set", "train.batch_size=8", "--set", "eval.limit=2")
+    found = project.says("run", recipe, *settings, code=1)
+    assert "all answers to a prompt got the same reward (mean 1.000), so nothing was learned" in found["error"]
+    left = record.read(max(project.runs.iterdir()))
+    assert (left["status"], left["train"]["collapse"]["since"]) == ("failed", 1)
+    assert left["metrics"]["tuned"]["cer"]["n"] == 2
+    assert left["train"]["rewards"]["terms"] == [{"name": "length", "weight": 1.0, "spec": "least 0, most None"}]
+    told = [warning["message"] for warning in left["warnings"] if warning["code"] == "constant-reward"]
+    assert told == ["the reward length was 1.000 for every answer: it taught nothing"]
+    assert ">mean reward<" in (project.runs / left["run"] / "report.html").read_text()
+
+
+def test_a_reward_of_ones_own_must_be_allowed(project: Project) -> None:
+    (project.folder / "own_rewards.py").write_text(
+        "def short(answer, references, prompt):\n    return 1 / len(answer)\n"
+    )
+    recipe = rewarded(project, "own.toml", '{ name = "own_rewards:short" }')
+    assert "say --allow-code" in project.refuses("run", recipe)["grpo.rewards[0].name"]
+    assert "say --allow-code" in project.refuses("plan", recipe)["grpo.rewards[0].name"]
+    assert project.says("plan", recipe, "--allow-code")["problems"] == []
+
+
 def test_a_run_that_fails_leaves_a_record_that_says_why(project: Project) -> None:
     reader = project.folder / "reader"
     shutil.copytree(ROOT / "vlmrecipes" / "models" / "reader", reader)

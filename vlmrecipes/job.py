@@ -168,6 +168,7 @@ class _Job:
             readers=[self._snapshot(part).reader() for part in names],
             settings=self.recipe.train,
             lora=self.recipe.lora,
+            grpo=self.recipe.grpo,
             steps=self.plan.steps,
             run=self.folder,
             resume=True,

@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 from pydantic import Field, field_validator, model_validator
 
 from vlmrecipes import tables
+from vlmrecipes.rewarding import Grpo
 from vlmrecipes.tables import FROM_LIST, Strings, Table
 
 
@@ -88,11 +89,14 @@ class Train(Table):
     """How it is trained."""
 
     backend: Literal["trl", "unsloth"] = "trl"
-    method: Literal["sft"] = "sft"
+    method: Literal["sft", "grpo", "gspo"] = "sft"
+    """`sft` shows the answers; `grpo` and `gspo` reward the model's own ones, see `[grpo]`."""
     responses_only: bool = True
     """Only the answers are learned; false also learns the user's words."""
     batch_size: Annotated[int, Field(ge=1)] | Literal["auto"] = 8
-    """Rows computed at once on a device; `auto` computes as many as its memory holds, of the `effective_batch` rows."""
+    """Rows computed at once on a device; `auto` computes as many as its memory holds, of the `effective_batch` rows.
+
+    With `grpo` and `gspo` these are answers: each row is answered `grpo.group` times."""
     gradient_accumulation: int = Field(default=1, ge=1)
     """Batches an optimizer step."""
     effective_batch: int | None = Field(default=None, ge=1)
@@ -236,8 +240,28 @@ class Recipe(Table):
     lora: Lora | None = None
     """Without this table all weights are trained."""
     train: Train
+    grpo: Grpo | None = None
+    """With `method = "grpo"` or `"gspo"`."""
     eval: Eval
     export: Export = Export()
+
+    @property
+    def prompts_per_step(self) -> int:
+        """Prompts of an optimizer step; with [grpo], each is answered `grpo.group` times."""
+        return self.train.rows_a_step // (self.grpo.group if self.grpo else 1)
+
+    @model_validator(mode="after")
+    def _rewards_or_answers(self) -> Recipe:
+        train, grpo = self.train, self.grpo
+        if train.method == "sft" and grpo:
+            raise ValueError('[grpo] needs train.method = "grpo" or "gspo", found "sft"')
+        if train.method == "sft":
+            return self
+        if grpo is None:
+            raise ValueError(f'train.method = "{train.method}" needs a table [grpo] with its `rewards`')
+        if told := _unfit(train, grpo, self.lora):
+            raise ValueError(told)
+        return self
 
     @field_validator("version")
     @classmethod
@@ -245,6 +269,21 @@ class Recipe(Table):
         if not re.fullmatch(r"\d+\.\d+\.\d+", version):
             raise ValueError(f"must be three numbers as in 1.0.0, found {version!r}")
         return version
+
+
+def _unfit(train: Train, grpo: Grpo, lora: Lora | None) -> str:
+    """Return what does not go together in training by rewards; empty when all does."""
+    if train.batch_size == "auto":
+        return f'train.batch_size = "auto" goes with method = "sft": give {train.method} a number of answers'
+    if train.rows_a_step % grpo.group:
+        product = f"train.batch_size × train.gradient_accumulation ({train.rows_a_step})"
+        return f"{product} must be a multiple of grpo.group ({grpo.group}): a step learns from whole groups"
+    if grpo.beta and lora is None:
+        return "grpo.beta above 0 needs [lora]: the model without its adapters is what it is held to"
+    if train.save_steps % grpo.iterations:
+        every = f"train.save_steps ({train.save_steps}) must be a multiple of grpo.iterations ({grpo.iterations})"
+        return f"{every}: a training goes on from where answers are made anew"
+    return ""
 
 
 def read_recipe(path: Path, overrides: tuple[str, ...] = ()) -> Recipe:

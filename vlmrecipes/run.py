@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from vlmrecipes.data.snapshot import open_snapshot
-from vlmrecipes.errors import InputError, Problem
+from vlmrecipes.errors import InputError, Problem, RunError
 from vlmrecipes.evaluate import metrics
 from vlmrecipes.evaluate.engines import external
 from vlmrecipes.fingerprint import sha256
@@ -23,17 +23,20 @@ from vlmrecipes.records import atomic, ledger, record, stored
 from vlmrecipes.records.fields import plan_fields, recipe_fields
 from vlmrecipes.records.report import write_report
 from vlmrecipes.records.scoring import score_problems, score_run
+from vlmrecipes.train.reward_checks import code_problems, reference_problems
 from vlmrecipes.train.view import rows_seen
 
 ENGINES = ("hf", "unsloth", *EXTERNAL)
 
 
-def planned(file: Path, *, store: str, swaps: Sequence[str] = (), overrides: Sequence[str] = ()) -> dict[str, Any]:
+def planned(
+    file: Path, *, store: str, swaps: Sequence[str] = (), overrides: Sequence[str] = (), allow_code: bool = False
+) -> dict[str, Any]:
     """Return the JSON object of `vlmrecipes plan`; its problems are listed in it. Raises InputError for a broken recipe."""
     recipe = _recipe(file, overrides)
     plan = make_plan(recipe, store=store, file=str(file), snapshots=swapped(swaps))
-    found = replace(plan, problems=(*plan.problems, *score_problems(plan, str(file)))).summary()
-    return found | {"rows": _rows_seen(plan)}
+    problems = (*plan.problems, *code_problems(recipe, str(file), allowed=allow_code), *_data_problems(plan, str(file)))
+    return replace(plan, problems=problems).summary() | {"rows": _rows_seen(plan)}
 
 
 def _rows_seen(plan: Plan) -> list[dict[str, Any]]:
@@ -47,20 +50,26 @@ def _rows_seen(plan: Plan) -> list[dict[str, Any]]:
     return rows_seen(processor, plan.rows, lengths, readers, responses_only=plan.recipe.train.responses_only)
 
 
-def run_recipe(
+def _data_problems(plan: Plan, file: str) -> list[Problem]:
+    return [*score_problems(plan, file), *reference_problems(plan, file)]
+
+
+def run_recipe(  # noqa: PLR0913
     file: Path,
     *,
     store: str,
     swaps: Sequence[str] = (),
     overrides: Sequence[str] = (),
     trust_remote_code: bool = False,
+    allow_code: bool = False,
 ) -> dict[str, Any]:
-    """Run a recipe and return the JSON object of `vlmrecipes run`.
+    """Run a recipe and return the JSON object of `vlmrecipes run`. `allow_code` allows rewards that are Python functions.
 
     Raises InputError with everything the plan found, RunError when the run failed; its record says why.
     """
     recipe = _recipe(file, overrides)
     check_trust(recipe, file, allowed=trust_remote_code)
+    check_code(recipe, str(file), allowed=allow_code)
     say(f"plan {recipe.name}")
     plan = make_plan(recipe, store=store, file=str(file), snapshots=swapped(swaps))
     return begin(plan, file, kind="train")
@@ -114,14 +123,17 @@ def _external(recipe: Recipe, model: str, file: Path, store: str, swaps: Sequenc
     return plan_external(recipe, external.model_of(settings), store=store, file=str(file), snapshots=swapped(swaps))
 
 
-def resume_run(name: str, *, store: str) -> dict[str, Any]:
+def resume_run(name: str, *, store: str, allow_code: bool = False) -> dict[str, Any]:
     """Go on with an interrupted or failed run, and return as `run_recipe`. A complete one is returned as it is."""
     folder = ledger.find(ledger.home(store), name)
     if record.read(folder)["status"] == "complete":
         say(f"{folder.name} is complete; nothing to do")
         return ledger.outcome(folder)
+    plan = read_plan(folder / "plan.json")
+    if plan.trains:
+        check_code(plan.recipe, "", allowed=allow_code)
     record.resume(folder)
-    return _finish(folder, read_plan(folder / "plan.json"))
+    return _finish(folder, plan)
 
 
 def _recipe(file: Path, overrides: Sequence[str]) -> Recipe:
@@ -152,6 +164,12 @@ def check_trust(recipe: Recipe, file: Path, *, allowed: bool) -> None:
         raise InputError.one(problem, file=str(file), key="model.trust_remote_code")
 
 
+def check_code(recipe: Recipe, file: str, *, allowed: bool) -> None:
+    """Raise InputError for a recipe with rewards that are Python functions, unless that is allowed and they can be used."""
+    if problems := code_problems(recipe, file, allowed=allowed):
+        raise InputError(problems)
+
+
 def _model(name: str, store: str) -> tuple[dict[str, str], str]:
     """Return the recipe's model keys for `name`, and the folder of tuned weights when `name` is a run."""
     try:
@@ -180,7 +198,7 @@ def begin(
     """
     import numpy as np
 
-    if problems := [*plan.problems, *score_problems(plan, str(file))]:
+    if problems := [*plan.problems, *_data_problems(plan, str(file))]:
         raise InputError(problems)
     name = record.new_run_id()
     folder = ledger.home(plan.store) / name
@@ -200,6 +218,7 @@ def _finish(folder: Path, plan: Plan) -> dict[str, Any]:
     try:
         start(folder)
         score_run(folder, plan)
+        _refuse_collapse(folder)
         record.finish(folder, "complete")
     except KeyboardInterrupt:
         record.finish(folder, "interrupted", f"stopped by the user; go on with: vlmrecipes run --resume {folder.name}")
@@ -210,6 +229,13 @@ def _finish(folder: Path, plan: Plan) -> dict[str, Any]:
         raise
     _write_report(folder, plan.store)
     return ledger.outcome(folder)
+
+
+def _refuse_collapse(folder: Path) -> None:
+    """Raise RunError for a training by rewards that collapsed: what it left is scored and kept, but is no success."""
+    found = (record.read(folder).get("train") or {}).get("collapse")
+    if found and not found["rose"]:
+        raise RunError(found["message"])
 
 
 def _write_report(folder: Path, store: str) -> None:

@@ -92,7 +92,7 @@ def _problems(model: type[Table], data: dict[str, Any], items: list[dict[str, An
 
 def _place(data: Any, item: dict[str, Any]) -> tuple[Any, ...]:
     """Return the item's path in the file: without what pydantic puts in for the members of a union."""
-    if not item["loc"]:
+    if not item["loc"]:  # tables that do not go together
         return ()
     holder, path = data, []
     for part in item["loc"]:

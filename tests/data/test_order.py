@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from vlmrecipes.data.order import Order, epoch_order
+from vlmrecipes.data.order import Groups, Order, epoch_order
 
 LENGTHS = np.random.default_rng(0).integers(10, 500, 1003).astype(np.int32)
 
@@ -42,3 +42,13 @@ def test_batches_come_in_no_order_of_length() -> None:
 def test_the_longest_row_comes_first() -> None:
     order = epoch_order(LENGTHS[:1000], 8, (3, 0), by_length=True)
     assert LENGTHS[:1000].max() in LENGTHS[order[:8]]
+
+
+@pytest.mark.parametrize("by_length", [True, False])
+def test_groups_repeat_rows_and_batches(by_length: bool) -> None:
+    order = Groups(LENGTHS[:11], 4, 1, by_length=by_length, group=3, repeats=2)
+    plain = list(Order(LENGTHS[:11], 4, 1, by_length=by_length))
+    first, second = ([row for row in plain[start : start + 4] for _ in range(3)] for start in (0, 4))
+    assert list(order) == [*first, *first, *second, *second]
+    assert len(order) == 48
+    assert len(Groups(LENGTHS[:3], 4, 1, by_length=by_length, group=3, repeats=2)) == 0

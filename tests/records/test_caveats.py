@@ -10,7 +10,7 @@ from vlmrecipes.data.snapshot import open_snapshot
 from vlmrecipes.plan import Plan, make_plan
 from vlmrecipes.recipe import read_recipe
 from vlmrecipes.records import predictions, record, report
-from vlmrecipes.records.caveats import against_majority, image_policy, majority, warnings
+from vlmrecipes.records.caveats import about_rewards, against_majority, image_policy, majority, warnings
 from vlmrecipes.records.scoring import answer
 
 if TYPE_CHECKING:
@@ -126,3 +126,18 @@ def test_warnings_stand_in_record_and_report(scored: Scored, tmp_path: Path) -> 
     page = tmp_path / "x.html"
     report.report([scored.cut], page, store=scored.store)
     assert "stopped at the token limit" in page.read_text("utf-8")
+
+
+def test_rewards_that_taught_nothing_are_told() -> None:
+    terms = [{"name": name, "weight": 1.0, "spec": ""} for name in ("cer", "format")]
+    curve = {"cer/mean": [0.1, 0.2], "cer/std": [0.1, 0.0], "format/mean": [1.0, 1.0], "format/std": [0.0, 0.0]}
+    train: dict[str, Any] = {"rewards": {"terms": terms, "curve": curve}, "collapse": None}
+    (found,) = about_rewards(train)
+    assert (found["code"], found["reward"], found["value"]) == ("constant-reward", "format", 1.0)
+    converged = {"reason": "zero-variance", "since": 40, "reward": 0.9, "rose": True, "message": "stopped"}
+    assert [one["code"] for one in about_rewards(train | {"collapse": converged})] == [
+        "constant-reward",
+        "stopped-early",
+    ]
+    assert list(about_rewards(train | {"collapse": converged | {"rose": False}})) == [found], "the run's error says it"
+    assert list(about_rewards({"rewards": None})) == []

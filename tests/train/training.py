@@ -15,6 +15,7 @@ from tiny import MemoryReader, lines, model, processor
 from vlmrecipes.models import tokens
 from vlmrecipes.models.turns import Row, rows_of
 from vlmrecipes.recipe import Lora, Train
+from vlmrecipes.rewarding import Grpo
 from vlmrecipes.train.backend import TrainResult
 from vlmrecipes.train.trl_backend import train
 from vlmrecipes.train.watch import Watch
@@ -41,13 +42,14 @@ def rows(reader: MemoryReader) -> list[Row]:
     return [row for one in lines(reader, 18) for row in rows_of(one)]
 
 
-def run(
+def run(  # noqa: PLR0913
     folder: Path,
     *,
     lora: Lora | None = LORA,
     reads: int | None = None,
     resume: bool = False,
     watch: Watch | None = None,
+    grpo: Grpo | None = None,
     **more: Any,
 ) -> TrainResult:
     """Train in `folder`; with `reads`, until so many batches are read."""
@@ -63,7 +65,8 @@ def run(
         readers=[reader],
         settings=Train(**SETTINGS | {"steps": STEPS} | more),
         lora=lora,
-        steps=STEPS,
+        grpo=grpo,
+        steps=more.get("steps", STEPS),
         run=folder,
         resume=resume,
         base="builtin:reader",

@@ -14,19 +14,20 @@ from vlmrecipes.plan.checks import EXTERNAL
 from vlmrecipes.plan.external import plan_external
 from vlmrecipes.recipe import Data, Part, Recipe
 from vlmrecipes.records import ledger, record
-from vlmrecipes.run import check_trust, weights_of
+from vlmrecipes.run import check_code, check_trust, weights_of
 
 LATEST = "latest"
 """Instead of a snapshot's name: the newest of the same dataset."""
 
 
-def plan_again(
+def plan_again(  # noqa: PLR0913 - a run and what is otherwise
     folder: Path,
     *,
     store: str,
     swaps: Mapping[str, str] | None = None,
     overrides: Sequence[str] = (),
     trust_remote_code: bool = False,
+    allow_code: bool = False,
 ) -> Plan:
     """Return the plan of the run in `folder`, made anew against `store`, which may have been moved or made again.
 
@@ -38,6 +39,8 @@ def plan_again(
     old = read_plan(folder / "plan.json")
     recipe = _overridden(old.recipe, overrides, file)
     check_trust(recipe, file, allowed=trust_remote_code)
+    if old.trains:
+        check_code(recipe, str(file), allowed=allow_code)
     wanted, exact = _data(recipe.data, old, swaps or {})
     # The revision that was found then, where the recipe names none.
     model = recipe.model.model_copy(update={"revision": old.model.revision or recipe.model.revision})

@@ -16,7 +16,7 @@ from vlmrecipes.run import begin
 PLANNED = ("recipe", "train", "eval", "steps", "max_new_tokens", "packages")
 
 
-def reproduce(name: str, *, store: str, trust_remote_code: bool = False) -> dict[str, Any]:
+def reproduce(name: str, *, store: str, trust_remote_code: bool = False, allow_code: bool = False) -> dict[str, Any]:
     """Do a complete run again, as it was, and tell how close it came.
 
     Returns `run, reproduction_of, ok, equal, plan, environment, metrics, predictions`.
@@ -36,7 +36,7 @@ def reproduce(name: str, *, store: str, trust_remote_code: bool = False) -> dict
         Problem(folder.name, level, text) for level in ("seal", "inputs") for text in found[level]["problems"]
     ]:
         raise InputError(problems)
-    plan = plan_again(folder, store=store, trust_remote_code=trust_remote_code)
+    plan = plan_again(folder, store=store, trust_remote_code=trust_remote_code, allow_code=allow_code)
     parents = [parent for parent in before.get("parents") or () if parent["as"] == "model"]
     view = begin(
         plan,

@@ -22,6 +22,7 @@ def rerun(  # noqa: PLR0913 - a run and what is otherwise
     swaps: Sequence[str] = (),
     overrides: Sequence[str] = (),
     trust_remote_code: bool = False,
+    allow_code: bool = False,
     output: Path | None = None,
 ) -> dict[str, Any]:
     """Do a run again and return as `run_recipe`, with `rerun_of` and `comparison`, the JSON object of `compare`.
@@ -35,7 +36,12 @@ def rerun(  # noqa: PLR0913 - a run and what is otherwise
         raise InputError.one("its folder is not there", file=str(output), key="--output")
     before = record.read(folder)
     plan = plan_again(
-        folder, store=store, swaps=swapped(swaps), overrides=overrides, trust_remote_code=trust_remote_code
+        folder,
+        store=store,
+        swaps=swapped(swaps),
+        overrides=overrides,
+        trust_remote_code=trust_remote_code,
+        allow_code=allow_code,
     )
     if swaps:
         _check_new(before["data"], plan)

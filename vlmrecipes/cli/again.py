@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from vlmrecipes.cli.options import STORE, Json, Settings, StoreUri, Trust
+from vlmrecipes.cli.options import STORE, Code, Json, Settings, StoreUri, Trust
 from vlmrecipes.cli.output import interval, outcome, table
 from vlmrecipes.cli.runs import Name, runs
 
@@ -30,6 +30,7 @@ def rerun(
         Path | None, typer.Option("--output", "-o", metavar="FILE.html", help="Also write the comparison as a page.")
     ] = None,
     trust_remote_code: Trust = False,
+    allow_code: Code = False,
     store: StoreUri = STORE,
     as_json: Json = False,
 ) -> None:
@@ -39,21 +40,32 @@ def rerun(
     from vlmrecipes.cli.showing import run_lines
 
     with outcome(as_json=as_json) as done:
-        trust = trust_remote_code
         view = work(
-            name, store=store, swaps=data or (), overrides=settings or (), trust_remote_code=trust, output=output
+            name,
+            store=store,
+            swaps=data or (),
+            overrides=settings or (),
+            trust_remote_code=trust_remote_code,
+            allow_code=allow_code,
+            output=output,
         )
         compared = compare_lines(view["comparison"]) if view["comparison"] else []
         done(view, [*run_lines(view), "", *compared])
 
 
 @runs.command()
-def reproduce(name: Name, trust_remote_code: Trust = False, store: StoreUri = STORE, as_json: Json = False) -> None:
+def reproduce(
+    name: Name,
+    trust_remote_code: Trust = False,
+    allow_code: Code = False,
+    store: StoreUri = STORE,
+    as_json: Json = False,
+) -> None:
     """Do a run again from its record, and hold its scores against the recorded intervals; exit 1 when one is outside."""
     from vlmrecipes.again.reproduction import reproduce as work
 
     with outcome(as_json=as_json) as done:
-        view = work(name, store=store, trust_remote_code=trust_remote_code)
+        view = work(name, store=store, trust_remote_code=trust_remote_code, allow_code=allow_code)
         done(view, reproduced_lines(view))
         if not view["ok"]:
             raise typer.Exit(1)

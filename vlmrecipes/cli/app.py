@@ -10,7 +10,7 @@ import typer
 
 from vlmrecipes.cli.again import rerun
 from vlmrecipes.cli.exporting import export
-from vlmrecipes.cli.options import STORE, Json, Recipe, Settings, StoreUri, Swap, Trust
+from vlmrecipes.cli.options import STORE, Code, Json, Recipe, Settings, StoreUri, Swap, Trust
 from vlmrecipes.cli.output import outcome
 from vlmrecipes.cli.runs import compare, lineage, report, runs
 from vlmrecipes.cli.scoring import score
@@ -128,6 +128,7 @@ def plan(
     recipe: Recipe,
     data: Swap = None,
     settings: Settings = None,
+    allow_code: Code = False,
     store: StoreUri = STORE,
     as_json: Json = False,
 ) -> None:
@@ -136,7 +137,7 @@ def plan(
     from vlmrecipes.run import planned
 
     with outcome(as_json=as_json) as done:
-        view = planned(recipe, store=store, swaps=data or (), overrides=settings or ())
+        view = planned(recipe, store=store, swaps=data or (), overrides=settings or (), allow_code=allow_code)
         done(view, plan_lines(view))
         if view["problems"]:
             raise typer.Exit(2)
@@ -151,6 +152,7 @@ def run(
     settings: Settings = None,
     resume: Annotated[str, typer.Option(metavar="RUN", help="Go on with an interrupted run.")] = "",
     trust_remote_code: Trust = False,
+    allow_code: Code = False,
     store: StoreUri = STORE,
     as_json: Json = False,
 ) -> None:
@@ -162,10 +164,16 @@ def run(
         if bool(recipe) == bool(resume):
             raise InputError.one("give either a RECIPE or --resume RUN")
         if recipe:
-            trust = trust_remote_code
-            view = run_recipe(recipe, store=store, swaps=data or (), overrides=settings or (), trust_remote_code=trust)
+            view = run_recipe(
+                recipe,
+                store=store,
+                swaps=data or (),
+                overrides=settings or (),
+                trust_remote_code=trust_remote_code,
+                allow_code=allow_code,
+            )
         else:
-            view = resume_run(resume, store=store)
+            view = resume_run(resume, store=store, allow_code=allow_code)
         done(view, run_lines(view))
 
 

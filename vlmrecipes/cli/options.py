@@ -31,4 +31,7 @@ Trust = Annotated[
     bool,
     typer.Option("--trust-remote-code", help="Allow code from the model's repository, if the recipe asks for it too."),
 ]
+Code = Annotated[
+    bool, typer.Option("--allow-code", help="Allow rewards that are Python functions, if the recipe names some.")
+]
 STORE = ".vlmrecipes"

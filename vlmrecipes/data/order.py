@@ -36,6 +36,43 @@ class Order:
         return iter(order.tolist())
 
 
+class Groups(Order):
+    """A sampler of groups: each row `group` times in a row, and each `batch_size` rows `repeats` times over.
+
+    That is how TRL's GRPOTrainer wants its rows: all answers to a prompt together, and a batch again for every pass that
+    is made over the answers to it. Rows that fill no batch of prompts are left out of their epoch.
+    """
+
+    def __init__(  # noqa: PLR0913
+        self,
+        lengths: NDArray[np.int32],
+        batch_size: int,
+        seed: int,
+        *,
+        by_length: bool,
+        group: int,
+        repeats: int,
+    ) -> None:
+        """Take what `Order` takes, `batch_size` counted in rows."""
+        super().__init__(lengths, batch_size, seed, by_length=by_length)
+        self.group = group
+        self.repeats = repeats
+
+    def __len__(self) -> int:
+        return self._full() * self.group * self.repeats
+
+    def __iter__(self) -> Iterator[int]:
+        rows = list(super().__iter__())
+        for start in range(0, self._full(), self.batch_size):
+            batch = [row for row in rows[start : start + self.batch_size] for _ in range(self.group)]
+            for _ in range(self.repeats):
+                yield from batch
+
+    def _full(self) -> int:
+        """Return how many rows fill batches."""
+        return len(self.lengths) // self.batch_size * self.batch_size
+
+
 def epoch_order(
     lengths: NDArray[np.int32], batch_size: int, seed: tuple[int, int], *, by_length: bool
 ) -> NDArray[np.int64]:

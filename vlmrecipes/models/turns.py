@@ -27,6 +27,8 @@ class Row:
     """Keys of the images in `prompt`, in order."""
     part: int = 0
     """Which snapshot of the mixture it comes from, counted from 0."""
+    references: tuple[str, ...] = ()
+    """Accepted answers, `answer` among them."""
 
     def messages(self) -> list[Message]:
         """Return the messages of the prompt."""
@@ -38,8 +40,9 @@ def rows_of(sample: Sample, part: int = 0) -> Iterator[Row]:
     """Yield a row for every assistant turn inside the messages, then one for the sample's answer."""
     for place, message in enumerate(sample.messages):
         if message["role"] == "assistant" and place:
-            yield _row(sample, sample.messages[:place], text_of(message), part)
-    yield _row(sample, sample.messages, sample.answer, part)
+            said = text_of(message)
+            yield _row(sample, sample.messages[:place], said, part, (said,))
+    yield _row(sample, sample.messages, sample.answer, part, sample.references)
 
 
 def text_of(message: Message) -> str:
@@ -54,10 +57,10 @@ def count_images(messages: Sequence[Message]) -> int:
     return sum(part["type"] == "image" for content in parts for part in content)
 
 
-def _row(sample: Sample, messages: Sequence[Message], answer: str, part: int) -> Row:
+def _row(sample: Sample, messages: Sequence[Message], answer: str, part: int, references: tuple[str, ...]) -> Row:
     prompt = json.dumps([dict(message) for message in messages], ensure_ascii=False)
     images = sample.images[: count_images(messages)]
-    return Row(sample=sample.id, prompt=prompt, answer=answer, images=images, part=part)
+    return Row(sample=sample.id, prompt=prompt, answer=answer, images=images, part=part, references=references)
 
 
 def mixture(parts: Sequence[tuple[Sequence[Row], float]], seed: int) -> list[Row]:

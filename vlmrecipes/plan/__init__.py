@@ -183,7 +183,7 @@ def make_plan(  # noqa: PLR0913
     sizes = {
         key: size for snapshot in {s.name: s for s in found.values()}.values() for key, size in snapshot.sizes().items()
     }
-    every = tokens.count(processor, rows, sizes) if rows else None
+    every = _answered(recipe, tokens.count(processor, rows, sizes)) if rows else None
     lengths = every or (tokens.count(processor, eval_rows, sizes) if eval_rows and not trains else None)
     if every:
         learned = fitting(recipe, every.total)
@@ -209,6 +209,7 @@ def make_plan(  # noqa: PLR0913
                 *checks.settings(recipe),
                 *checks.sides(rows, eval_rows, overlong, trains=trains),
                 *checks.rows(recipe, rows or eval_rows, lengths),
+                *(checks.groups(recipe, len(rows)) if trains else []),
                 *checks.leaks([snapshot for snapshot, _ in parts], scored),
                 *checks.too_large(need),
             )
@@ -275,6 +276,14 @@ def training_rows(recipe: Recipe, snapshots: Sequence[Snapshot]) -> list[Row]:
     return mixture(parts, recipe.train.seed)
 
 
+def _answered(recipe: Recipe, lengths: tokens.Lengths) -> tokens.Lengths:
+    """Return the lengths of rows as they are learned: with [grpo], the model's own longest answers stand for those given."""
+    if recipe.grpo is None:
+        return lengths
+    longest = recipe.grpo.max_completion_length
+    return tokens.Lengths(prompt=lengths.prompt, completion=lengths.completion * 0 + longest)
+
+
 def fitting(recipe: Recipe, lengths: NDArray[np.int32]) -> NDArray[np.int64]:
     """Return the places of the rows that are learned: all, or those within `model.max_length` where longer ones are dropped."""
     import numpy as np
@@ -298,6 +307,8 @@ def _steps(recipe: Recipe, rows: int) -> int:
     if train.steps is not None:
         return train.steps
     batches = math.ceil(rows / train.rows_a_step)
+    if recipe.grpo:
+        batches = rows // recipe.prompts_per_step * recipe.grpo.iterations
     return max(1, math.ceil(batches * (train.epochs or 0)))
 
 

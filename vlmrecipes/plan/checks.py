@@ -101,6 +101,14 @@ def rows(recipe: Recipe, rows: Sequence[Row], lengths: tokens.Lengths | None) ->
     return problems
 
 
+def groups(recipe: Recipe, rows: int) -> Found:
+    """Return a problem for training by rewards with fewer rows than a step has prompts."""
+    if recipe.grpo is None or rows >= recipe.prompts_per_step:
+        return []
+    step = f"a step answers {recipe.prompts_per_step} prompts (batch_size × gradient_accumulation / grpo.group)"
+    return [("train.batch_size", f"{step}, the train side has {rows}: lower it, or raise grpo.group")]
+
+
 def _some(rows: Sequence[Row], places: Sequence[int]) -> str:
     return "samples " + ", ".join(rows[place].sample for place in places[:SHOWN])
 

@@ -45,6 +45,21 @@ def warnings(plan: Plan, rows: Sequence[Row], results: Results, generate: Mappin
     ]
 
 
+def about_rewards(train: Mapping[str, Any]) -> Warnings:
+    """Yield what speaks against a training by rewards; `train` is what the job tells of it."""
+    if not (found := train.get("rewards")):
+        return
+    curve, collapse = found.get("curve") or {}, train.get("collapse")
+    for term in found["terms"]:
+        spread = curve.get(f"{term['name']}/std") or []
+        if spread and not any(spread):
+            value = curve[f"{term['name']}/mean"][-1]
+            message = f"the reward {term['name']} was {value:.3f} for every answer: it taught nothing"
+            yield {"code": "constant-reward", "message": message, "reward": term["name"], "value": value}
+    if collapse and collapse["rose"]:
+        yield {"code": "stopped-early", **{key: collapse[key] for key in ("message", "since", "reward")}}
+
+
 def majority(plan: Plan, answers: Sequence[Answer], results: Results) -> dict[str, Any]:
     """Return `{answer, share, metrics}` of always giving the most frequent training answer; empty where that is no rival.
 

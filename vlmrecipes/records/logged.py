@@ -6,13 +6,20 @@ import json
 from pathlib import Path
 
 SERIES = {"loss": "loss", "learning_rate": "learning rate", "grad_norm": "gradient norm"}
-"""What a training log says of its steps, and how that is called."""
+REWARDED = {
+    "reward": "mean reward",
+    "length": "tokens an answer",
+    "truncated": "share of answers cut",
+    "zero_variance": "share of groups of equal reward",
+    "kl": "divergence (KL)",
+}
+"""What a training log says of its steps, and how that is called; of training by rewards, besides."""
 
 Points = list[tuple[float, float]]
 
 
 def series(folder: Path) -> dict[str, Points]:
-    """Return `(step, value)` points by name from a run's training log: the loss first, then metrics scored meanwhile.
+    """Return `(step, value)` points by name from a run's training log: loss first, then rewards and metrics scored meanwhile.
 
     Lines cut off by a crash are passed over.
     """
@@ -31,6 +38,8 @@ def _points(line: str) -> list[tuple[float, str, float]]:
     try:
         entry = json.loads(line)
         named = {title: entry[key] for key, title in SERIES.items() if key in entry}
+        named |= {title: entry[key] for key, title in REWARDED.items() if key in entry}
+        named |= {f"reward {name}": told["mean"] for name, told in (entry.get("rewards") or {}).items()}
         named |= {f"{name} while training": value for name, value in (entry.get("eval") or {}).items()}
         return [(float(entry["step"]), name, float(value)) for name, value in named.items() if value is not None]
     except (ValueError, KeyError, TypeError, AttributeError):

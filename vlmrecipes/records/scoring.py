@@ -14,7 +14,7 @@ from vlmrecipes.evaluate.metrics import Score
 from vlmrecipes.evaluate.score import Answer, score
 from vlmrecipes.plan import Plan, chosen
 from vlmrecipes.records import predictions, record
-from vlmrecipes.records.caveats import against_majority, majority, warnings
+from vlmrecipes.records.caveats import about_rewards, against_majority, majority, warnings
 from vlmrecipes.records.fields import trained_fields
 from vlmrecipes.records.predictions import MODELS
 
@@ -67,8 +67,10 @@ def score_run(folder: Path, plan: Plan) -> None:
     fields: dict[str, Any] = {"metrics": results, "generate": generate}
     fields |= {"baselines": {"majority": baselines} if baselines else {}}
     fields |= {"warnings": [*found, *against_majority(baselines, results)]}
-    if (trained := folder / "trained.json").exists():
-        fields |= trained_fields(json.loads(trained.read_text("utf-8")), record.read(folder)["model"])
+    if (stage := folder / "trained.json").exists():
+        trained = json.loads(stage.read_text("utf-8"))
+        fields["warnings"] += about_rewards(trained)
+        fields |= trained_fields(trained, record.read(folder)["model"])
     record.update(folder, **fields)
 
 

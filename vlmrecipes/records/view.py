@@ -191,10 +191,18 @@ def facts(record: Mapping[str, Any]) -> list[Pair]:
         ("model", str(model.get("id") or "")),
         ("trained", _trained(parameters)),
         ("steps", formats.count(train.get("steps") or plan.get("steps"))),
+        ("mean reward", _reward(train.get("rewards") or {})),
         ("time", formats.duration(record.get("seconds"))),
         ("started", formats.moment(record.get("created"))),
     ]
     return [(key, value) for key, value in pairs if value not in ("", formats.NOTHING)]
+
+
+def _reward(rewards: Mapping[str, Any]) -> str:
+    if rewards.get("first") is None:
+        return ""
+    names = ", ".join(f"{formats.number(term['weight'], 2)} × {term['name']}" for term in rewards["terms"])
+    return f"{formats.number(rewards['first'])} → {formats.number(rewards['last'])} ({names})"
 
 
 def _trained(parameters: Mapping[str, Any]) -> str:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol, cast
 from vlmrecipes.models.catalog import ModelRef
 from vlmrecipes.models.turns import Row
 from vlmrecipes.recipe import Lora, Recipe, Train
+from vlmrecipes.rewarding import Grpo
 from vlmrecipes.train.rows import Reader
 from vlmrecipes.train.watch import Watch
 
@@ -42,6 +43,10 @@ class TrainResult:
     """Names of the adapted modules, layer numbers written as `*`; empty when all weights were trained."""
     path: Path
     """The folder of the adapter or of the whole model."""
+    rewards: dict[str, Any] | None = None
+    """With grpo and gspo: `terms` (name, weight, spec), `first` and `last` mean reward, `curve` (a list for each figure)."""
+    collapse: dict[str, Any] | None = None
+    """`reason, since, reward, rose, message` of a training by rewards that had nothing more to learn from: it was stopped."""
 
 
 class Backend(Protocol):
@@ -67,11 +72,12 @@ class Backend(Protocol):
         lora: Lora | None,
         steps: int,
         run: Path,
+        grpo: Grpo | None = None,
         resume: bool = False,
         base: str = "",
         watch: Watch | None = None,
     ) -> TrainResult:
-        """Train for `steps` optimizer steps and leave the result in the folder `run`.
+        """Train for `steps` optimizer steps and leave the result in the folder `run`; with `grpo`, by its rewards.
 
         `lengths` [N] holds the tokens of every row, `readers` a reader of images for every part that the rows name, `base`
         the id that the adapter names as its base model (default: where the model was loaded from). With `resume`, the

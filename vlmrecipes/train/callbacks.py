@@ -11,6 +11,7 @@ from typing import Any
 
 from vlmrecipes.errors import RunError
 from vlmrecipes.progress import Advance
+from vlmrecipes.train.curve import Judge, figures
 from vlmrecipes.train.watch import Best, Values, Watch
 
 
@@ -33,7 +34,7 @@ class MetricsLog:
     def add(self, step: int, logs: dict[str, float]) -> None:
         """Append the figures of a step."""
         names = ("epoch", "loss", "learning_rate", "grad_norm")
-        self._append({"step": step} | {name: logs[name] for name in names if name in logs})
+        self._append({"step": step} | {name: logs[name] for name in names if name in logs} | figures(logs))
 
     def score(self, step: int, values: Values) -> None:
         """Append the scores of a step."""
@@ -59,8 +60,13 @@ def _entry(line: str) -> dict[str, Any] | None:
     return entry if isinstance(entry, dict) and "step" in entry else None
 
 
-def callbacks(log: MetricsLog, advance: Advance, watch: Watch | None, best: Best) -> list[Any]:
-    """Return transformers' callbacks that keep `log`, report steps to `advance`, score what is due and keep the `best`."""
+def callbacks(
+    log: MetricsLog, advance: Advance, watch: Watch | None, best: Best, judge: Judge | None = None
+) -> list[Any]:
+    """Return transformers' callbacks that keep `log`, report steps to `advance`, score what is due and keep the `best`.
+
+    A training of which `judge` says that it has collapsed is stopped.
+    """
     from transformers import TrainerCallback
 
     class Report(TrainerCallback):  # type: ignore[misc] # transformers is untyped here
@@ -68,6 +74,8 @@ def callbacks(log: MetricsLog, advance: Advance, watch: Watch | None, best: Best
 
         def on_step_end(self, args: Any, state: Any, control: Any, *, model: Any, **_: Any) -> None:  # noqa: ARG002
             advance(1)
+            if state.global_step >= state.max_steps:
+                control.should_log = True  # steps since the last log count, too
             if watch and watch.due(state.global_step, state.max_steps):
                 values = watch.values(model)
                 log.score(state.global_step, values)
@@ -78,8 +86,10 @@ def callbacks(log: MetricsLog, advance: Advance, watch: Watch | None, best: Best
         def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float], **_: Any) -> None:  # noqa: ARG002
             if "loss" in logs:
                 log.add(state.global_step, logs)
-                advance(0, f"loss {logs['loss']:.3f}")
+                advance(0, f"reward {logs['reward']:.3f}" if "reward" in logs else f"loss {logs['loss']:.3f}")
                 _check(state.global_step, logs["loss"])
+                if judge and judge.collapse(log.entries(), ended=False):
+                    control.should_training_stop = True
 
     return [Report()]
 

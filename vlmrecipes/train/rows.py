@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 CHUNK = 10_000
 """Rows written at once."""
+PROMPT = {"prompt": "string", "images": "strings", "part": "int32"}
+"""Fields of every row: messages as JSON text, keys of images, place in the mixture."""
 
 
 class Reader(Protocol):
@@ -56,19 +58,27 @@ def dataset(rows: Sequence[Row], lengths: NDArray[np.int32], readers: Sequence[R
     """Write the rows without images to `path` (Arrow) and return them as a `datasets.Dataset` that reads images lazily.
 
     `lengths` [N] are the tokens of the rows; `readers` holds one for every part that they name.
-
-    The file is mapped into memory, so loader processes share it instead of each receiving a copy.
     """
+    return _mapped(rows, {**PROMPT, "answer": "string"}, path, lengths).with_transform(LoadImages(tuple(readers)))
+
+
+def prompts(rows: Sequence[Row], lengths: NDArray[np.int32], path: Path) -> Any:
+    """Write what a prompt is, its `references` and its length in `tokens` to `path` (Arrow), and return it as a dataset."""
+    return _mapped(rows, {**PROMPT, "references": "strings"}, path, lengths)
+
+
+def _mapped(rows: Sequence[Row], types: Mapping[str, str], path: Path, lengths: NDArray[np.int32]) -> Any:
+    """Write fields of rows to an Arrow file, which is mapped into memory, so that loader processes share it."""
     import pyarrow as pa
 
     from datasets import Dataset
 
-    types = {"prompt": pa.string(), "answer": pa.string(), "images": pa.list_(pa.string()), "part": pa.int32()}
-    schema = pa.schema(types | {"tokens": pa.int32()})
+    known = {"string": pa.string(), "strings": pa.list_(pa.string()), "int32": pa.int32()}
+    schema = pa.schema({name: known[kind] for name, kind in types.items()} | {"tokens": pa.int32()})
     path.parent.mkdir(parents=True, exist_ok=True)
     with pa.OSFile(str(path), "wb") as file, pa.ipc.new_stream(file, schema) as writer:
         for start in range(0, len(rows), CHUNK):
             chunk = rows[start : start + CHUNK]
             columns = [[getattr(row, name) for row in chunk] for name in types]
             writer.write_batch(pa.record_batch([*columns, lengths[start : start + CHUNK]], schema=schema))
-    return Dataset.from_file(str(path)).with_transform(LoadImages(tuple(readers)))
+    return Dataset.from_file(str(path))

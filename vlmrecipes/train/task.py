@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from vlmrecipes.models.turns import Row
 from vlmrecipes.recipe import Train
+from vlmrecipes.rewarding import Grpo
 from vlmrecipes.train.rows import Reader
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ class Task:
     lengths: NDArray[np.int32]
     readers: Sequence[Reader]
     settings: Train
+    grpo: Grpo | None
     steps: int
     run: Path
     own_loss: bool

@@ -13,6 +13,8 @@ from vlmrecipes.models.parts import Targets, compressed
 from vlmrecipes.models.turns import Row
 from vlmrecipes.progress import track
 from vlmrecipes.recipe import Lora, Recipe, Train
+from vlmrecipes.rewarding import Grpo
+from vlmrecipes.train import grpo as rl
 from vlmrecipes.train import lora as adapters
 from vlmrecipes.train import sft
 from vlmrecipes.train.backend import TrainResult
@@ -58,12 +60,13 @@ def train(  # noqa: PLR0913
     lora: Lora | None,
     steps: int,
     run: Path,
+    grpo: Grpo | None = None,
     resume: bool = False,
     base: str = "",
     watch: Watch | None = None,
     attach: Attach | None = None,
 ) -> TrainResult:
-    """Train with TRL's SFTTrainer; see `Backend`. Leaves `run/adapter`, or `run/model` when `lora` is None.
+    """Train with TRL's trainer of the method; see `Backend`. Leaves `run/adapter`, or `run/model` when `lora` is None.
 
     `attach` puts the adapters on the model and brings its own loss; without it, peft does that and TRL's loss is taken.
     """
@@ -86,23 +89,28 @@ def train(  # noqa: PLR0913
         lengths=lengths,
         readers=readers,
         settings=settings,
+        grpo=grpo,
         steps=steps,
         run=run,
         own_loss=attach is not None,
     )
+    judge = rl.judge(task)
     with track("train", steps) as advance:
         advance(start[1] if start else 0)
-        trainer = sft.trainer(task, model, peft_config=by_peft, callbacks=callbacks(log, advance, watch, best))
+        trainer = (rl if grpo else sft).trainer(
+            task, model, peft_config=by_peft, callbacks=callbacks(log, advance, watch, best, judge)
+        )
         seconds = _fit(trainer, start, settings, steps)
     if selected := best.note():
         trainer.load_weights(best.folder)
     return TrainResult(
-        steps=steps,
+        steps=max(trainer.state.global_step, start[1] if start else 0),
         selected=selected,
         seconds=seconds,
         lora_modules=() if targets is None else compressed((*targets.adapted, *targets.whole)),
         path=_save(trainer, processor, run, base, lora is not None),
         **_counts(trainer, log),
+        **rl.told(task, log.entries()),
     )
 
 
@@ -154,7 +162,7 @@ def _save(trainer: Any, processor: Any, run: Path, base: str, adapter: bool) -> 
     if adapter and base:
         trainer.model.peft_config["default"].base_model_name_or_path = base
     # peft would otherwise look the base model up, on the network too, to see whether words were added to it
-    options = {"save_embedding_layers": False} if adapter else {}
+    options = {"save_embedding_layers": False, "selected_adapters": ["default"]} if adapter else {}
     with aside(path) as temporary:
         trainer.model.save_pretrained(temporary, **options)
         processor.save_pretrained(temporary)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+import sacrebleu
 from command import one_object, vlmrecipes
 from hypothesis import given
 from hypothesis import strategies as st
@@ -103,6 +104,22 @@ def test_metrics_that_were_not_scored_are_computed_for_both(scored_store: Scored
     assert told["better_is"] == "higher"
     assert {"only_a", "only_b", "p"} == told["mcnemar"].keys()
     assert told["mcnemar"]["only_a"] == told["worse"]
+    assert told["paired_t"]["low"] <= told["difference"] <= told["paired_t"]["high"]
+    assert "paired_t" not in found["metrics"].get("cer", {})
+
+
+def test_corpus_metrics_are_those_of_the_corpus_on_both_sides(scored_store: Scored, tmp_path: Path) -> None:
+    names = [scored_store.whole, scored_store.cut]
+    found = compare_runs(names, store=scored_store.store, metrics=["chrf"], output=tmp_path / "x.html")
+    told = found["metrics"]["chrf"]
+    rows = [predictions.read(scored_store.folder(run) / predictions.NAME).to_pylist() for run in names]
+    values = [
+        sacrebleu.corpus_chrf([row["prediction"] for row in side], [[row["references"][0] for row in side]]).score
+        for side in rows
+    ]
+    assert [told["a"], told["b"]] == pytest.approx(values)
+    assert told["low"] <= told["difference"] <= told["high"]
+    assert "chrf" in page(tmp_path / "x.html")
 
 
 def test_another_set_of_samples_is_said_loudly(scored: Scored, tmp_path: Path) -> None:

@@ -1,3 +1,4 @@
+import itertools
 import json
 import random
 from collections.abc import Sequence
@@ -6,11 +7,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+import sacrebleu
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vlmrecipes.evaluate import resample
+from vlmrecipes.evaluate.metrics import resolve
 from vlmrecipes.evaluate.paired import Counts, compare, mcnemar, mcnemar_chi2, mcnemar_exact
+from vlmrecipes.evaluate.paired import counts as counts_of
 from vlmrecipes.evaluate.resample import Draws, bootstrap_totals, cluster_sums, subset_totals
 
 VECTORS = json.loads((Path(__file__).parents[1] / "data" / "metric_vectors.json").read_text("utf-8"))["stat_vectors"]
@@ -147,3 +151,40 @@ def test_subset_totals_are_totals_of_subsets(rows: list[tuple[int, int]], seed: 
     masks = np.packbits(chosen, axis=1, bitorder="little").T
     table = np.array(rows, dtype=np.float64).reshape(-1, 2)
     assert np.array_equal(subset_totals(table, masks, 5), chosen[:, : len(rows)] @ table)
+
+
+CAPTIONS = [
+    ("a dog runs on the wet grass", "a dog runs over wet grass", "dog grass"),
+    ("two people ride a red bus", "two people ride a bus in town", "a red bus"),
+    ("the cat sleeps on a chair", "the cat sleeps on the chair", "a cat"),
+    ("a plate of food on a table", "a plate with food on a table", "food on a table"),
+]
+
+
+@pytest.mark.parametrize("name", ["bleu", "chrf"])
+def test_corpus_metrics_are_compared_as_a_whole(name: str) -> None:
+    references = [[row[0]] for row in CAPTIONS]
+    metric = resolve(name)
+    assert metric.corpus is not None
+    sides = [counts_of(metric, metric.corpus([row[side] for row in CAPTIONS], references)) for side in (1, 2)]
+    found = compare(*sides, lower_is_better=False)
+    library = getattr(sacrebleu, f"corpus_{name}")
+    values = [library([row[side] for row in CAPTIONS], [[row[0] for row in CAPTIONS]]).score for side in (1, 2)]
+    assert [found.a, found.b] == pytest.approx(values)
+    assert found.difference == pytest.approx(values[1] - values[0])
+    assert (found.better, found.worse) == (0, 4)
+    assert found.high is not None
+    assert found.high < 0
+    assert (found.p, found.p_method) == (pytest.approx(enumerated(name, values[1] - values[0])), "permutation-exact")
+    assert compare(sides[1], sides[0], lower_is_better=False).p == pytest.approx(found.p)
+
+
+def enumerated(name: str, seen: float) -> float:
+    """Return the share of all exchanges of captions between the sides that differ as much, by the library itself."""
+    library, extreme = getattr(sacrebleu, f"corpus_{name}"), 0
+    for swaps in itertools.product((1, 2), repeat=len(CAPTIONS)):
+        one = [row[side] for row, side in zip(CAPTIONS, swaps, strict=True)]
+        other = [row[3 - side] for row, side in zip(CAPTIONS, swaps, strict=True)]
+        scores = [library(said, [[row[0] for row in CAPTIONS]]).score for said in (one, other)]
+        extreme += abs(scores[1] - scores[0]) >= abs(seen) - 1e-9
+    return extreme / 2 ** len(CAPTIONS)

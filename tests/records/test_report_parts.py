@@ -6,6 +6,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
+import sacrebleu
 
 from vlmrecipes.page import charts, difference, formats, network, pictures
 from vlmrecipes.records import gain, lineage, logged
@@ -136,3 +137,16 @@ def test_what_tuning_changed_is_told_sample_by_sample(better: str, verdict: str)
     assert list(gain.gains([row for row in rows if row["model"] == "base"], {"m": better})) == []
     same = next(gain.gains([row | {"m.numerator": 5} for row in rows], {"m": better}))[1]
     assert gain.told("m", same, better).verdict == "unclear"
+
+
+def test_a_gain_by_a_corpus_metric_is_that_of_the_corpus() -> None:
+    said = {"base": ["a dog", "two people on a bus"], "tuned": ["a dog runs", "two people ride a bus"]}
+    references = ["a dog runs fast", "two people ride a red bus"]
+    rows = [
+        {"id": str(place), "group": str(place), "model": model, "prediction": text, "references": [references[place]]}
+        for model, texts in said.items()
+        for place, text in enumerate(texts)
+    ]
+    ((name, paired),) = gain.gains(rows, {"chrf": "higher"})
+    values = [sacrebleu.corpus_chrf(texts, [references]).score for texts in said.values()]
+    assert (name, paired.a, paired.b) == ("chrf", *map(pytest.approx, values))

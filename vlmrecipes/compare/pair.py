@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
 from vlmrecipes.compare.sides import Common, Row, Side, lower_is_better
-from vlmrecipes.evaluate.metrics import Score
-from vlmrecipes.evaluate.paired import Counts, compare, mcnemar
+from vlmrecipes.evaluate.metrics import Score, resolve
+from vlmrecipes.evaluate.paired import compare, counts, mcnemar
+from vlmrecipes.evaluate.student import paired_t
 
 MOST_LABELS = 20
 """A metadata column with more values than this is a name, not a kind, and breaks nothing down."""
@@ -24,22 +26,27 @@ def differences(a: Scores, b: Scores, clusters: Sequence[str]) -> dict[str, dict
     """Return for each metric `a, b, difference, low, high, p, better, worse, equal, n, …, verdict`.
 
     `verdict` is `better` or `worse` when b differs from a with p under 0.05, else `unclear`. Metrics that are right or
-    wrong on every sample also get McNemar's exact test, `mcnemar: {only_a, only_b, p}`.
+    wrong on every sample also get McNemar's exact test, `mcnemar: {only_a, only_b, p}`, and means of scores Student's test as
+    other tools print it, `paired_t: {t, p, low, high}`, which takes every sample for independent.
     """
     found = {}
     for name in a:
         lower = lower_is_better(name)
-        paired = asdict(compare(_counts(a[name]), _counts(b[name]), clusters, lower_is_better=lower))
+        metric = resolve(name)
+        paired = asdict(compare(counts(metric, a[name]), counts(metric, b[name]), clusters, lower_is_better=lower))
         found[name] = paired | {"better_is": "lower" if lower else "higher", "verdict": _verdict(paired, lower=lower)}
         right = [[one.numerator == 1.0 for one in side[name]] for side in (a, b)]
         if not lower and all(one.numerator in (0.0, 1.0) for side in (a, b) for one in side[name]):
             test = mcnemar(*right)
             found[name]["mcnemar"] = {"only_a": test.only_a, "only_b": test.only_b, "p": test.p}
+        if metric.bounded and len(clusters) > 1:
+            found[name]["paired_t"] = _paired_t(a[name], b[name])
     return found
 
 
-def _counts(scores: Sequence[Score]) -> Counts:
-    return Counts([one.numerator for one in scores], [one.denominator for one in scores])
+def _paired_t(a: Sequence[Score], b: Sequence[Score]) -> dict[str, float | None]:
+    test = paired_t([one.numerator for one in b], [one.numerator for one in a])
+    return {"t": test.t if math.isfinite(test.t) else None, "p": test.p, "low": test.low, "high": test.high}
 
 
 def _verdict(paired: Mapping[str, Any], *, lower: bool) -> str:
@@ -71,7 +78,7 @@ def _part(a: Scores, b: Scores, rows: Sequence[Row], places: Sequence[int]) -> d
     clusters = [rows[place]["group"] for place in places]
     metrics = {}
     for name in a:
-        before, after = (_counts([side[name][place] for place in places]) for side in (a, b))
+        before, after = (counts(resolve(name), [side[name][place] for place in places]) for side in (a, b))
         lower = lower_is_better(name)
         found = compare(before, after, clusters, lower_is_better=lower, resamples=PART_RESAMPLES)
         metrics[name] = {key: getattr(found, key) for key in ("a", "b", "difference", "low", "high", "better", "worse")}

@@ -93,6 +93,12 @@ class Metric:
             return numerator / denominator
         return numerator if self.counts_insertions else None
 
+    def of_totals(self, keys: Sequence[str], totals: Sequence[float]) -> float:
+        """Return the value from totals of the `detail` counts under `keys`; for metrics with `whole`."""
+        if self.whole is None:
+            raise TypeError(f"{self.spec} is a ratio of sums")
+        return self.whole({key: round(total) for key, total in zip(keys, totals, strict=True)})
+
     @property
     def failed(self) -> Score | None:
         """What a row without a prediction adds: the worst score; None says the same as an empty prediction."""

@@ -8,13 +8,15 @@ Experiments, 1935, § 21): if the two sides were alike, it would not matter whic
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 import numpy as np
 
 from vlmrecipes.evaluate.interval import percentiles
+from vlmrecipes.evaluate.metric import Metric, Score
 from vlmrecipes.evaluate.resample import Draws, Floats, bootstrap_totals, cluster_sums, flipped_totals, is_exact
 
 _TIE = 1e-12
@@ -29,11 +31,40 @@ class Counts:
     denominators: Sequence[float]
     """Reference lengths of an error rate; all 1 for a metric that is a mean of scores."""
 
+    columns: Sequence[Sequence[float]] = ()
+    """An even number of other counts, one entry a sample each, for a metric that is no ratio of sums (BLEU, chrF)."""
+    whole: Callable[[Sequence[float]], float] | None = None
+    """That metric's value from the sums of `columns`; the other two fields are then sentence scores, and 1."""
+
+    @property
+    def summed(self) -> Sequence[Sequence[float]]:
+        """The columns whose sums decide the value."""
+        return (self.numerators, self.denominators) if self.whole is None else self.columns
+
     @property
     def value(self) -> float | None:
-        """The sum of the one over the sum of the other; None when there is nothing to divide by."""
-        bottom = math.fsum(self.denominators)
-        return math.fsum(self.numerators) / bottom if bottom else None
+        """The metric over all samples; None when there is nothing to divide by."""
+        totals = [math.fsum(column) for column in self.summed]
+        if self.whole is not None:
+            return self.whole(totals)
+        return totals[0] / totals[1] if totals[1] else None
+
+    def values(self, totals: Floats) -> Floats:
+        """Return the metric of each row of `totals`, sums of the columns of `summed`; NaN for x/0."""
+        if self.whole is not None:
+            return np.array([self.whole(row) for row in totals.tolist()])
+        with np.errstate(divide="ignore", invalid="ignore"):
+            return np.asarray(totals[:, 0] / totals[:, 1], dtype=np.float64)
+
+
+def counts(metric: Metric, scores: Sequence[Score]) -> Counts:
+    """Return what samples add to `metric`."""
+    ratio = Counts([one.numerator for one in scores], [one.denominator for one in scores])
+    if metric.whole is None or not scores:
+        return ratio
+    keys = sorted(scores[0].detail)
+    columns = [[float(one.detail[key]) for one in scores] for key in keys]
+    return Counts(ratio.numerators, ratio.denominators, columns, partial(metric.of_totals, keys))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,14 +109,15 @@ def compare(  # noqa: PLR0913 - two sides, their clusters, direction and draws
     n = len(a.numerators)
     draws = Draws(seed, resamples)
     labels = [str(number) for number in range(n)] if clusters is None else clusters
-    sums = cluster_sums(labels, a.numerators, a.denominators, b.numerators, b.denominators)
-    difference = None if a.value is None or b.value is None else b.value - a.value
-    low, high = (None, None) if difference is None else _bounds(sums, difference, draws)
-    p, method = (None, "none") if difference is None else _permuted(sums, difference, draws)
+    sums, value_a, value_b = cluster_sums(labels, *a.summed, *b.summed), a.value, b.value
+    difference = None if value_a is None or value_b is None else value_b - value_a
+    less = partial(_differences, a, b)
+    low, high = (None, None) if difference is None else _bounds(sums, difference, draws, less)
+    p, method = (None, "none") if difference is None else _permuted(sums, difference, draws, less)
     better, worse = _changed(a, b, lower_is_better=lower_is_better)
     return Paired(
-        a=a.value,
-        b=b.value,
+        a=value_a,
+        b=value_b,
         difference=difference,
         low=low,
         high=high,
@@ -101,34 +133,38 @@ def compare(  # noqa: PLR0913 - two sides, their clusters, direction and draws
     )
 
 
-def _bounds(sums: Floats, difference: float, draws: Draws) -> tuple[float | None, float | None]:
+Less = Callable[[Floats], Floats]
+"""b's values less a's, of rows that hold the sums of both sides' columns."""
+
+
+def _bounds(sums: Floats, difference: float, draws: Draws, less: Less) -> tuple[float | None, float | None]:
     if len(sums) < 2:  # noqa: PLR2004 - one cluster cannot show how clusters vary
         return None, None
-    differences = _differences(bootstrap_totals(sums, draws))
+    differences = less(bootstrap_totals(sums, draws))
     return percentiles(differences[np.isfinite(differences)], difference) or (None, None)
 
 
 def _permuted(
-    sums: Floats, difference: float, draws: Draws
+    sums: Floats, difference: float, draws: Draws, less: Less
 ) -> tuple[float | None, Literal["permutation-exact", "permutation", "none"]]:
     """Return the share of assignments of the clusters' counts to sides that differ as much as the one seen."""
-    change = sums[:, 2:] - sums[:, :2]
+    half = sums.shape[1] // 2
+    change = sums[:, half:] - sums[:, :half]
     change = change[change.any(axis=1)]
     if not draws.resamples:
         return None, "none"
     moved = flipped_totals(change, draws)
     totals = sums.sum(axis=0)
-    extreme = np.abs(_differences(np.hstack([totals[:2] + moved, totals[2:] - moved]))) >= abs(difference) - _TIE
+    extreme = np.abs(less(np.hstack([totals[:half] + moved, totals[half:] - moved]))) >= abs(difference) - _TIE
     if is_exact(len(change), draws):
         return float(extreme.mean()), "permutation-exact"
     # The assignment seen is one of the possible ones, so p is never 0 (Davison & Hinkley, Bootstrap Methods, § 4.2).
     return float(1 + extreme.sum()) / (1 + len(extreme)), "permutation"
 
 
-def _differences(totals: Floats) -> Floats:
-    """Return b's ratio less a's for rows of (a's numerator, denominator, b's numerator, denominator); NaN for x/0."""
-    with np.errstate(divide="ignore", invalid="ignore"):
-        return np.asarray(totals[:, 2] / totals[:, 3] - totals[:, 0] / totals[:, 1], dtype=np.float64)
+def _differences(a: Counts, b: Counts, totals: Floats) -> Floats:
+    half = totals.shape[1] // 2
+    return b.values(totals[:, half:]) - a.values(totals[:, :half])
 
 
 def _changed(a: Counts, b: Counts, *, lower_is_better: bool) -> tuple[int, int]:

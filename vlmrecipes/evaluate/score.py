@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from dataclasses import dataclass
+from functools import partial
 from statistics import fmean, median
 from typing import TYPE_CHECKING, Any
 
@@ -159,24 +160,18 @@ def _estimate(metric: Metric, rows: Sequence[Scored], draws: Draws) -> dict[str,
     numerators, denominators = [one.numerator for _, one in rows], [one.denominator for _, one in rows]
     clusters = [answer.cluster for answer, _ in rows]
     if metric.whole is not None and rows:
-        return _whole_estimate(metric.whole, rows, clusters, draws)
+        return _whole_estimate(metric, rows, clusters, draws)
     value = metric.value(math.fsum(numerators), math.fsum(denominators)) if rows else None
     found = interval(clusters, numerators, denominators, bounded=metric.bounded, draws=draws)
     return {"value": value, "low": found.low, "high": found.high, "n": len(rows), "method": found.method}
 
 
-def _whole_estimate(
-    whole: Callable[[Mapping[str, int]], float], rows: Sequence[Scored], clusters: Sequence[str], draws: Draws
-) -> dict[str, Any]:
+def _whole_estimate(metric: Metric, rows: Sequence[Scored], clusters: Sequence[str], draws: Draws) -> dict[str, Any]:
     """Return the same for a value that is another function of summed counts."""
     keys = sorted(rows[0][1].detail)
     columns = [[float(one.detail[key]) for _, one in rows] for key in keys]
-
-    def value(totals: Sequence[float]) -> float:
-        return whole({key: round(total) for key, total in zip(keys, totals, strict=True)})
-
-    found = interval_of(value, clusters, columns, draws=draws)
-    estimate = value([math.fsum(column) for column in columns])
+    found = interval_of(partial(metric.of_totals, keys), clusters, columns, draws=draws)
+    estimate = metric.of_totals(keys, [math.fsum(column) for column in columns])
     return {"value": estimate, "low": found.low, "high": found.high, "n": len(rows), "method": found.method}
 
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from vlmrecipes.page import charts, formats
 
 if TYPE_CHECKING:
+    from vlmrecipes.evaluate.metric import Metric
     from vlmrecipes.evaluate.paired import Counts, Paired
 
 Row = Mapping[str, Any]
@@ -32,9 +34,25 @@ def gains(rows: Sequence[Row], better: Mapping[str, str]) -> Iterator[tuple[str,
 
 
 def _counts(rows: Sequence[Row], name: str) -> Counts:
-    from vlmrecipes.evaluate.paired import Counts
+    from vlmrecipes.evaluate.paired import Counts, counts
+    from vlmrecipes.evaluate.score import Answer, score_all
 
-    return Counts([row[f"{name}.numerator"] for row in rows], [row[f"{name}.denominator"] for row in rows])
+    if (metric := _no_ratio(name)) is None:
+        return Counts([row[f"{name}.numerator"] for row in rows], [row[f"{name}.denominator"] for row in rows])
+    answers = [
+        Answer(id=row["id"], prediction=row["prediction"], references=tuple(row["references"]), cluster="", labels={})
+        for row in rows
+    ]
+    return counts(metric, score_all(metric, answers))  # the counts that it is made of are not stored
+
+
+def _no_ratio(name: str) -> Metric | None:
+    """Return the metric if its value is no ratio of the stored counts; None for others, and those of another version."""
+    from vlmrecipes.evaluate.metrics import resolve
+
+    with suppress(ValueError):
+        return metric if (metric := resolve(name)).whole else None
+    return None
 
 
 @dataclass(frozen=True, slots=True)

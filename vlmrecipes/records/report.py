@@ -126,7 +126,7 @@ def _gains(table: Any, found: Mapping[str, Any]) -> list[gain.Gain]:
     if not names:
         return []
     counts = [f"{name}.{part}" for name in names for part in ("numerator", "denominator")]
-    rows = table.select(["id", "model", "group", *counts]).to_pylist()
+    rows = table.select(["id", "model", "group", "prediction", "references", *counts]).to_pylist()
     return [
         gain.told(name, paired, told[name]) for name, paired in gain.gains(rows, {name: told[name] for name in names})
     ]

@@ -45,6 +45,11 @@ class Server:
         pages = self.client.get_paginator("list_objects_v2").paginate(Bucket=self.bucket, Prefix=prefix)
         return {item["Key"] for page in pages for item in page.get("Contents", ())}
 
+    def bytes(self, prefix: str) -> int:
+        """Return the bytes of all objects under `prefix`."""
+        pages = self.client.get_paginator("list_objects_v2").paginate(Bucket=self.bucket, Prefix=prefix)
+        return sum(item["Size"] for page in pages for item in page.get("Contents", ()))
+
     def contents(self) -> list[bytes]:
         """Return all objects."""
         return [self.client.get_object(Bucket=self.bucket, Key=key)["Body"].read() for key in self.keys()]

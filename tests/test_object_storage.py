@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -13,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from command import environment, one_object, vlmrecipes
+from command import environment, inside, one_object, vlmrecipes
 from PIL import Image
 from s3 import SECRET, Server, served
 
@@ -22,6 +23,7 @@ from vlmrecipes.data.place import is_remote
 from vlmrecipes.data.snapshot import open_snapshot
 from vlmrecipes.data.store import Store, columns
 from vlmrecipes.errors import InputError
+from vlmrecipes.ingestion import ingest
 
 
 @pytest.fixture(scope="module")
@@ -150,6 +152,47 @@ def test_a_run_goes_through_and_keys_are_written_nowhere(server: Server, tmp_pat
     assert Path(result["record"]).is_relative_to(tmp_path / "runs")
     written = [path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()]
     assert not any(SECRET.encode() in data for data in [*written, *server.contents()])
+
+
+def said(*words: object) -> Any:
+    return one_object(inside("snapshots", *words, "--json"))
+
+
+@pytest.mark.usefixtures("here")
+def test_every_verb_about_snapshots_works_and_pruning_frees_what_it_says(server: Server, tmp_path: Path) -> None:
+    store = "s3://bucket/verbs"
+    at, files = ("--store", store), [declared(tmp_path / name, name, 20, shade=9) for name in ("set", "other")]
+    for number in range(10, 20):  # the other set has not got these
+        noise = random.Random(number).randbytes(60 * 60 * 3)
+        Image.frombytes("RGB", (60, 60), noise).save(tmp_path / "set" / f"{number}.png")
+    for file in files:
+        ingest(file, store=store, workers=1)
+    made = declared(tmp_path / "set", "set", 24, shade=80)
+    assert ingest(made, store=store, workers=1)["snapshot"] == "set@2"
+    assert said("tag", "set@1", "paper", *at)["labels"] == ["paper"]
+    assert [row["snapshot"] for row in said("list", *at)["snapshots"]] == ["other@1", "set@1", "set@2"]
+    shown = said("show", "set@paper", "--html", tmp_path / "page.html", *at)
+    assert (shown["snapshot"], shown["statistics"]["images"]["count"]) == ("set@1", 20)
+    assert "data:image/" in (tmp_path / "page.html").read_text("utf-8")
+    moved = said("diff", "set@1", "set@2", *at)
+    assert (moved["added"], moved["removed"], moved["unchanged"]) == (14, 10, 10)
+    assert said("verify", "set@2", *at) == {
+        "snapshot": "set@2", "ok": True, "problems": [], "samples": 24, "images": 24,
+        "bytes": sum(path.stat().st_size for path in (tmp_path / "set").glob("*.png")),
+    }  # fmt: skip
+    wrote = said("export", "set@paper", "--format", "parquet,imagefolder", "-o", tmp_path / "out", *at)
+    assert (wrote["snapshot"], len(list((tmp_path / "out").rglob("*.png")))) == ("set@1", 20)
+    assert said("tag", "set@1", "paper", "--remove", *at)["labels"] == []
+    assert said("prune", *at)["snapshots"] == ["set@1"]
+    before = server.bytes("verbs")
+    found = said("prune", "--yes", *at)
+    assert (found["snapshots"], found["images"]) == (["set@1"], 10)
+    assert found["bytes_freed"] > 100_000
+    assert [row["snapshot"] for row in said("list", *at)["snapshots"]] == ["other@1", "set@2"]
+    # In a bucket what pruning itself writes of versions and tags is not taken off.
+    assert found["bytes_freed"] - 120_000 < before - server.bytes("verbs") <= found["bytes_freed"] + 10_000
+    assert said("verify", "set@2", *at)["ok"]
+    assert read_whole(store, "other@1") == 20
 
 
 @pytest.mark.usefixtures("here")

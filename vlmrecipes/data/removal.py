@@ -28,6 +28,9 @@ _NOW = timedelta(0)
 def remove(uri: str, doomed: Iterable[dict[str, Any]]) -> int:
     """Remove the snapshots of these manifests and all that no other one names; return the bytes that were freed.
 
+    In a bucket these are counted from what was removed, less data written anew; a few kilobytes of new versions are not
+    taken off.
+
     The caller has seen to it that nobody else writes to the store or reads an older version of it.
     """
     lance = need("lance", "free the space of removed snapshots")
@@ -37,10 +40,10 @@ def remove(uri: str, doomed: Iterable[dict[str, Any]]) -> int:
     store = Store(uri)
     if not store.has(IMAGES):
         return 0
-    _shrink_images(uri, lance)
+    written = _shrink_images(uri, lance)
     kept = all_manifests(uri)
     freed = sum(_clean(uri, lance, table, kept) for table in sorted(_tables(store)))
-    return before - _size(uri) if before else freed
+    return freed - written if is_remote(uri) else before - _size(uri)
 
 
 def unreferenced(uri: str, manifests: Sequence[dict[str, Any]]) -> set[str]:
@@ -60,8 +63,11 @@ def _named(uri: str, manifests: Iterable[dict[str, Any]]) -> set[str]:
     return {key for column in lists for key in pc.unique(pc.list_flatten(column)).to_pylist()}
 
 
-def _shrink_images(uri: str, lance: Any) -> None:
-    """Take what no kept snapshot names out of the newest version of the images, and let kept manifests name that one."""
+def _shrink_images(uri: str, lance: Any) -> int:
+    """Take what no kept snapshot names out of the newest version of the images, and let kept manifests name that one.
+
+    Returns the bytes that were written anew for it.
+    """
     kept = all_manifests(uri)
     gone = sorted(unreferenced(uri, kept))
     dataset = _open(uri, lance, IMAGES)
@@ -70,6 +76,7 @@ def _shrink_images(uri: str, lance: Any) -> None:
         quoted = ", ".join(f"'{key}'" for key in gone[start : start + KEYS_AT_ONCE])
         for holder in holders:
             holder.delete(f"key IN ({quoted})")
+    before = _data_files(dataset)
     if gone:
         dataset.optimize.compact_files(materialize_deletions_threshold=WASTE)
     table = Store(uri).table(IMAGES)
@@ -79,6 +86,13 @@ def _shrink_images(uri: str, lance: Any) -> None:
         if Snapshot(uri, manifest).table(IMAGES).count_rows() > rows:
             at = tagged(table, f"{manifest['name']}-{manifest['number']}")
             replace_manifest(uri, manifest | {"tables": manifest["tables"] | {IMAGES: at}})
+    return sum(size for path, size in _data_files(dataset).items() if path not in before)
+
+
+def _data_files(dataset: Any) -> dict[str, int]:
+    """Return the bytes of each data file of a version of a table."""
+    files = (file for fragment in dataset.get_fragments() for file in fragment.data_files())
+    return {file.path: file.file_size_bytes or 0 for file in files}
 
 
 def _tables(store: Store) -> Iterator[str]:
@@ -91,8 +105,9 @@ def _clean(uri: str, lance: Any, table: str, kept: Sequence[dict[str, Any]]) -> 
     """Remove the tags, versions and files of a table that no manifest names; return the bytes that were freed."""
     named = {at["tag"] for manifest in kept for at in manifest["tables"].values() if at["name"] == table}
     if not named and table not in (IMAGES, ORIGINS):
+        size = sum(_data_files(_open(uri, lance, table)).values())
         Store(uri).database().drop_table(table)
-        return 0
+        return size
     dataset = _open(uri, lance, table)
     for tag in dataset.tags.list():
         if tag not in named:

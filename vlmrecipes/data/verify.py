@@ -5,8 +5,8 @@ from __future__ import annotations
 import hashlib
 import os
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -16,13 +16,17 @@ from vlmrecipes.data.sample import Sample, from_table
 from vlmrecipes.data.snapshot import Snapshot, samples_fingerprint
 from vlmrecipes.data.store import columns
 from vlmrecipes.errors import StoreError
-from vlmrecipes.progress import Advance, track
+from vlmrecipes.progress import track
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-ROWS_AT_ONCE = 16
-"""Images a thread reads and hashes at once: larger batches take longer a byte."""
+FIRST_ROWS = 16
+"""Images read at once to begin with; their size decides how many are later."""
+BYTES_AT_ONCE = 8 << 20
+"""Image bytes that a thread reads and hashes at once: more take longer a byte, fewer cost calls."""
+MOST_ROWS = 128
+"""Images read at once, however small the first ones were."""
 BATCHES_AT_ONCE = 64
 """Batches handed out at once."""
 THREADS = (os.cpu_count() or 1) + 1
@@ -39,16 +43,19 @@ def verify(snapshot: Snapshot) -> dict[str, Any]:
     problems = [*_manifest(snapshot), *_tables(snapshot)]
     samples: list[Sample] = []
     hashed = {"images": 0, "bytes": 0}
-    try:
-        table = snapshot.table("samples").search().to_arrow()
-        samples = from_table(table)
-        problems += [*_samples(snapshot, samples, table), *_counts(snapshot, samples)]
-    except _BROKEN as error:
-        problems.append(f"samples: cannot be read: {error}")
-    try:
-        problems += _images(snapshot, samples, hashed)
-    except _BROKEN as error:
-        problems.append(f"images: cannot be read: {error}")
+    with ThreadPoolExecutor(1) as beside:
+        images: Future[list[str]] | None = None
+        try:
+            table = snapshot.table("samples").search().to_arrow()
+            images = beside.submit(_images, snapshot, _named(table), hashed)
+            samples = from_table(table)
+            problems += [*_samples(snapshot, samples, table), *_counts(snapshot, samples)]
+        except _BROKEN as error:
+            problems.append(f"samples: cannot be read: {error}")
+        try:
+            problems += images.result() if images else []
+        except _BROKEN as error:
+            problems.append(f"images: cannot be read: {error}")
     return {"snapshot": snapshot.name, "ok": not problems, "problems": problems, "samples": len(samples), **hashed}
 
 
@@ -109,41 +116,49 @@ def _leaks(snapshot: Snapshot, samples: Sequence[Sample]) -> set[str]:
     return split.on_both([sample.split for sample in samples], found)
 
 
-def _images(snapshot: Snapshot, samples: Iterable[Sample], hashed: dict[str, int]) -> list[str]:
-    """Hash every image that a sample names, in the order they lie in the table; count into `hashed`."""
-    wanted = {key for sample in samples for key in sample.images}
-    problems: list[str] = []
-    with track(f"verify {snapshot.name}", len(wanted)) as advance:
-        there = {key: found for key, found, _ in _hashes(snapshot, wanted, hashed, advance)}
-    for key in sorted(wanted):
-        if key not in there:
-            problems.append(f"image {key}: is not in the store")
-        elif there[key] != key:
-            problems.append(f"image {key}: its bytes have the SHA-256 {there[key]}")
-    hashed["images"] = len(there)
-    return problems
+def _named(samples: pa.Table) -> set[str]:
+    import pyarrow.compute as pc
+
+    return set(pc.unique(pc.list_flatten(samples["images"])).to_pylist())
 
 
-def _hashes(
-    snapshot: Snapshot, wanted: set[str], hashed: dict[str, int], advance: Advance
-) -> Iterator[tuple[str, str, int]]:
-    """Yield key, SHA-256 and length of the bytes of every wanted image; each thread reads and hashes a batch of them."""
+def _images(snapshot: Snapshot, wanted: set[str], hashed: dict[str, int]) -> list[str]:
+    """Hash every wanted image, in the order they lie in the table; count into `hashed`."""
     table = snapshot.table("images")
-    rows = [row for row, key in enumerate(columns(table, ("key",))["key"].to_pylist()) if key in wanted]
-    batches = [rows[start : start + ROWS_AT_ONCE] for start in range(0, len(rows), ROWS_AT_ONCE)]
+    keys = columns(table, ("key",))["key"].to_pylist()
+    rows = [row for row, key in enumerate(keys) if key in wanted]
+    there: set[str] = set()
+    with track(f"verify {snapshot.name}", len(rows)) as advance:
+        for found in _hashes(table, rows):
+            there.update(key for key, _ in found)
+            hashed["images"] += len(found)
+            hashed["bytes"] += sum(size for _, size in found)
+            advance(len(found))
+    absent = wanted.difference(keys)
+    wrong = [row for row in rows if keys[row] not in there]
+    return [
+        *(f"image {key}: is not in the store" for key in sorted(absent)),
+        *(
+            f"image {keys[row]}: its bytes have the SHA-256 {found}"
+            for row in wrong
+            for found, _ in _batch(table, [row])
+        ),
+    ]
+
+
+def _hashes(table: Any, rows: Sequence[int]) -> Iterator[list[tuple[str, int]]]:
+    """Yield SHA-256 and length of the bytes of some rows at a time. An image's key is its hash, so keys are not read."""
+    first = _batch(table, rows[:FIRST_ROWS]) if rows else []
+    yield first
+    size = max(1, sum(size for _, size in first) // max(1, len(first)))
+    step = min(MOST_ROWS, max(1, BYTES_AT_ONCE // size))
+    batches = [rows[start : start + step] for start in range(len(first), len(rows), step)]
     with ThreadPoolExecutor(THREADS) as pool:
         for start in range(0, len(batches), BATCHES_AT_ONCE):
-            for found in pool.map(partial(_batch, table), batches[start : start + BATCHES_AT_ONCE]):
-                hashed["bytes"] += sum(size for _, _, size in found)
-                advance(len(found))
-                yield from found
+            yield from pool.map(partial(_batch, table), batches[start : start + BATCHES_AT_ONCE])
 
 
-def _batch(table: Any, rows: Sequence[int]) -> list[tuple[str, str, int]]:
+def _batch(table: Any, rows: Sequence[int]) -> list[tuple[str, int]]:
     """Read and hash some images. The interpreter's lock is free meanwhile (over 2 kB an image): threads are enough."""
-    batch = table.take_offsets(rows).select(["key", "data"]).to_arrow()
-    data = [value.as_buffer() for value in batch["data"]]
-    return [
-        (key, hashlib.sha256(buffer).hexdigest(), buffer.size)
-        for key, buffer in zip(batch["key"].to_pylist(), data, strict=True)
-    ]
+    buffers = [value.as_buffer() for value in table.take_offsets(rows).select(["data"]).to_arrow()["data"]]
+    return [(hashlib.sha256(buffer).hexdigest(), buffer.size) for buffer in buffers]

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import json
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
@@ -62,6 +64,20 @@ def test_pictures_of_the_training_side_are_told(plan: Plan, rows: Rows) -> None:
     rows[0] |= {"images": list(learned.images)}
     found = codes(plan, rows)["near-overlap"]
     assert rows[0]["id"] in found["message"] or found["samples"] > 3
+
+
+def test_pictures_that_the_scored_run_has_learned_are_told(plan: Plan, rows: Rows, tmp_path: Path) -> None:
+    learned = open_snapshot(plan.store, "example").samples("train")[0]
+    rows[0] |= {"images": list(learned.images)}
+    scoring = replace(plan, train=(), trains=False, tuned=str(tmp_path / "adapter"))
+    assert "near-overlap" not in codes(scoring, rows), "nothing is known of what it learned"
+    told = plan.to_json()
+    (tmp_path / "plan.json").write_text(json.dumps(told))
+    assert "near-overlap" in codes(scoring, rows)
+    assert majority(scoring, [answer(row) for row in rows], {"tuned": {"exact": {}}}) != {}
+    told["train"][0]["snapshot"] = "example@77"
+    (tmp_path / "plan.json").write_text(json.dumps(told))
+    assert codes(scoring, rows)["training-data-gone"]["snapshots"] == ["example@77"]
 
 
 def test_pictures_prepared_differently_are_told(plan: Plan) -> None:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from vlmrecipes.data.lookalikes import Picture, near_to
 from vlmrecipes.data.snapshot import Snapshot, open_snapshot
+from vlmrecipes.errors import VlmRecipesError
 from vlmrecipes.evaluate.metrics import resolve
 from vlmrecipes.evaluate.score import Answer, score
 from vlmrecipes.evaluate.text import ws
-from vlmrecipes.plan import Plan
+from vlmrecipes.plan import Plan, read_plan
 from vlmrecipes.records.gain import gains
 
 NEAR = 4
@@ -32,9 +34,10 @@ def warnings(plan: Plan, rows: Sequence[Row], results: Results, generate: Mappin
 
     `rows` are those of predictions.parquet with their counts, `results` and `generate` the record's `metrics` and `generate`.
     """
-    trained = [open_snapshot(plan.store, name) for name in plan.train_names()]
+    trained, gone = _learned(plan)
     scored = [open_snapshot(plan.store, name) for name in plan.eval_names()]
     return [
+        *_not_compared(gone),
         *_near_overlap(trained, scored, rows),
         *image_policy(trained, scored),
         *_empty_references(rows),
@@ -60,15 +63,33 @@ def about_rewards(train: Mapping[str, Any]) -> Warnings:
         yield {"code": "stopped-early", **{key: collapse[key] for key in ("message", "since", "reward")}}
 
 
+def _learned(plan: Plan) -> tuple[list[Snapshot], list[str]]:
+    """Return the snapshots that the model learned, in this run or in the one that is scored, and the names of absent ones."""
+    tuning = Path(plan.tuned).parent / "plan.json" if plan.tuned else None
+    names = plan.train_names() or (read_plan(tuning).train_names() if tuning and tuning.exists() else [])
+    found, gone = [], []
+    for name in names:
+        try:
+            found.append(open_snapshot(plan.store, name))
+        except VlmRecipesError:
+            gone.append(name)
+    return found, gone
+
+
+def _not_compared(gone: Sequence[str]) -> Warnings:
+    if gone:
+        names = ", ".join(gone)
+        message = f"the model learned {names}, which the store does not have: it may have seen these samples"
+        yield {"code": "training-data-gone", "message": message, "snapshots": list(gone)}
+
+
 def majority(plan: Plan, answers: Sequence[Answer], results: Results) -> dict[str, Any]:
     """Return `{answer, share, metrics}` of always giving the most frequent training answer; empty where that is no rival.
 
     It is one for metrics of right and wrong answers (VQA accuracy, exact match, …), not for error rates of read text.
     """
     names = [name for name in next(iter(results.values()), {}) if resolve(name).better == "higher"]
-    told = [
-        ws(sample.answer) for name in plan.train_names() for sample in open_snapshot(plan.store, name).samples("train")
-    ]
+    told = [ws(sample.answer) for snapshot in _learned(plan)[0] for sample in snapshot.samples("train")]
     if not names or not told or not answers:
         return {}
     answer, count = min(Counter(told).items(), key=lambda item: (-item[1], item[0]))

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
+from unittest import mock
 
 import vlmrecipes
 from vlmrecipes.scaffolding import scaffold
@@ -27,8 +29,9 @@ def made(project: Path) -> Scored:
     store = str(project / "store")
     vlmrecipes.ingest(project / "datasets" / "example.toml", store=store, workers=1)
     recipe = project / "recipes" / "example.toml"
-    runs = [
-        vlmrecipes.evaluate_model(recipe, "builtin:reader", store=store, overrides=given)["run"]
-        for given in ((), ("eval.max_new_tokens=5",))
-    ]
+    with mock.patch.dict(os.environ, VLMRECIPES_OPENLINEAGE=str(project / "store" / "openlineage.jsonl")):
+        runs = [
+            vlmrecipes.evaluate_model(recipe, "builtin:reader", store=store, overrides=given)["run"]
+            for given in ((), ("eval.max_new_tokens=5",))
+        ]
     return Scored(store, *runs)

@@ -11,6 +11,8 @@ INSTALL = {
     "gguf": "vlmrecipes[gguf]",
     "sentencepiece": "vlmrecipes[gguf]",
     "lance": "vlmrecipes[prune]",
+    "mlflow": "vlmrecipes[mlflow]",
+    "tensorboard": "vlmrecipes[tensorboard]",
     "unsloth": "vlmrecipes[unsloth]",
     "bitsandbytes": "bitsandbytes",
     "sacrebleu": "vlmrecipes[captions]",

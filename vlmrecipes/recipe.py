@@ -121,6 +121,8 @@ class Train(Table):
     save_steps: int = Field(default=100, ge=1)
     """A checkpoint every so many steps, for `--resume`."""
     logging_steps: int = Field(default=10, ge=1)
+    log_to: Annotated[tuple[Literal["tensorboard"], ...], FROM_LIST] = ()
+    """Also log to `tensorboard`, into the run's folder `tensorboard/`; `metrics.jsonl` is always written."""
 
     @model_validator(mode="after")
     def _steps_or_epochs(self) -> Train:

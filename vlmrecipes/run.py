@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from vlmrecipes import extras
 from vlmrecipes.data.snapshot import open_snapshot
 from vlmrecipes.errors import InputError, Problem, RunError
 from vlmrecipes.evaluate import metrics
@@ -19,7 +20,7 @@ from vlmrecipes.plan.checks import EXTERNAL
 from vlmrecipes.plan.external import plan_external
 from vlmrecipes.progress import say
 from vlmrecipes.recipe import Recipe, read_recipe
-from vlmrecipes.records import atomic, ledger, record, stored
+from vlmrecipes.records import atomic, ledger, openlineage, record, stored
 from vlmrecipes.records.fields import plan_fields, recipe_fields
 from vlmrecipes.records.report import write_report
 from vlmrecipes.records.scoring import score_problems, score_run
@@ -70,6 +71,8 @@ def run_recipe(  # noqa: PLR0913
     recipe = _recipe(file, overrides)
     check_trust(recipe, file, allowed=trust_remote_code)
     check_code(recipe, str(file), allowed=allow_code)
+    for package in recipe.train.log_to:
+        extras.need(package, f"log to it (train.log_to of {file})")
     say(f"plan {recipe.name}")
     plan = make_plan(recipe, store=store, file=str(file), snapshots=swapped(swaps))
     return begin(plan, file, kind="train")
@@ -133,6 +136,7 @@ def resume_run(name: str, *, store: str, allow_code: bool = False) -> dict[str, 
     if plan.trains:
         check_code(plan.recipe, "", allowed=allow_code)
     record.resume(folder)
+    openlineage.emit(folder, "RUNNING")
     return _finish(folder, plan)
 
 
@@ -209,6 +213,7 @@ def begin(
     atomic.write_bytes(folder / "plan.json", json.dumps(plan.to_json(), indent=2, ensure_ascii=False).encode())
     if plan.lengths is not None:
         np.save(folder / LENGTHS, plan.lengths)
+    openlineage.emit(folder, "START")
     say(f"run {name}")
     return _finish(folder, plan)
 
@@ -222,11 +227,14 @@ def _finish(folder: Path, plan: Plan) -> dict[str, Any]:
         record.finish(folder, "complete")
     except KeyboardInterrupt:
         record.finish(folder, "interrupted", f"stopped by the user; go on with: vlmrecipes run --resume {folder.name}")
+        openlineage.emit(folder)
         raise
     except BaseException as error:
         record.finish(folder, "failed", error)
+        openlineage.emit(folder)
         _write_report(folder, plan.store)
         raise
+    openlineage.emit(folder)
     _write_report(folder, plan.store)
     return ledger.outcome(folder)
 

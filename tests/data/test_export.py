@@ -88,6 +88,22 @@ def test_the_croissant_file_is_valid_and_gives_the_records(snapshot: Snapshot, e
             assert shard["sha256"] == hashlib.sha256((exported / shard["contentUrl"]).read_bytes()).hexdigest()
 
 
+def test_the_croissant_file_tells_where_the_snapshot_came_from(snapshot: Snapshot, exported: Path) -> None:
+    import rdflib
+
+    graph = rdflib.Graph().parse(exported / "croissant.json", format="json-ld")
+    prov, name = rdflib.Namespace("http://www.w3.org/ns/prov#"), rdflib.URIRef("https://schema.org/name")
+    dataset = next(graph.subjects(rdflib.RDF.type, rdflib.URIRef("https://schema.org/Dataset")))
+    sources = list(graph.objects(dataset, prov.wasDerivedFrom))
+    told = snapshot.manifest["sources"]
+    assert {str(source) for source in sources} == {f"urn:{source['files']['fingerprint']}" for source in told}
+    assert {str(graph.value(source, name)) for source in sources} == {source["source"] for source in told}
+    made = graph.value(dataset, prov.wasGeneratedBy)
+    assert str(graph.value(graph.value(made, prov.wasAssociatedWith), name)) == snapshot.manifest["tool"]
+    assert graph.value(made, prov.endedAtTime).toPython().isoformat()[:19] == snapshot.manifest["created"][:19]
+    assert str(graph.value(made, prov.used)).startswith("urn:sha256:")
+
+
 def test_the_card_is_one_that_the_hub_reads(snapshot: Snapshot, exported: Path) -> None:
     from huggingface_hub import DatasetCard
 

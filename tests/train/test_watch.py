@@ -87,3 +87,30 @@ def test_higher_may_be_better_and_no_number_is_never_best(tmp_path: Path) -> Non
     for step, value in enumerate([None, float("nan"), 0.2, 0.7, 0.7, 0.1]):
         best.offer(step, value, high, lambda folder: (folder / "w").write_text("x"))
     assert best.note() == {"step": 3, "metric": "vqa", "value": 0.7}
+
+
+def test_tensorboard_is_told_every_step_once_also_when_killed_and_resumed(tmp_path: Path) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    options = {"log_to": ("tensorboard",), "watch": Watch(every=3, score=Fixed())}
+    one = multiprocessing.get_context("spawn").Process(
+        target=run, args=(tmp_path,), kwargs={"reads": 2 * 5 + 1, **options}
+    )
+    one.start()
+    one.join(120)
+    assert one.exitcode == -signal.SIGKILL
+    run(tmp_path, resume=True, **options)
+    board = EventAccumulator(str(tmp_path / "tensorboard")).Reload()
+    entries = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    losses = [(entry["step"], pytest.approx(entry["loss"])) for entry in entries if "loss" in entry]
+    assert [(event.step, event.value) for event in board.Scalars("train/loss")] == losses
+    assert [(event.step, event.value) for event in board.Scalars("eval/cer")] == [(3, 0.25), (6, 0.25)]
+    assert "train/learning_rate" in board.Tags()["scalars"]
+
+
+@dataclass
+class Fixed:
+    """Says the same score at every step."""
+
+    def __call__(self, model: Any) -> Any:  # noqa: ARG002
+        return {"cer": 0.25, "wer": None}

@@ -10,7 +10,7 @@ import typer
 
 from vlmrecipes.cli.again import rerun
 from vlmrecipes.cli.exporting import export
-from vlmrecipes.cli.options import STORE, Code, Json, Recipe, Settings, StoreUri, Swap, Trust
+from vlmrecipes.cli.options import STORE, Code, Events, Json, Recipe, Settings, StoreUri, Swap, Trust
 from vlmrecipes.cli.output import outcome
 from vlmrecipes.cli.runs import compare, lineage, report, runs
 from vlmrecipes.cli.scoring import score
@@ -153,6 +153,7 @@ def run(
     resume: Annotated[str, typer.Option(metavar="RUN", help="Go on with an interrupted run.")] = "",
     trust_remote_code: Trust = False,
     allow_code: Code = False,
+    openlineage: Events = None,
     store: StoreUri = STORE,
     as_json: Json = False,
 ) -> None:
@@ -163,6 +164,7 @@ def run(
     with outcome(as_json=as_json) as done:
         if bool(recipe) == bool(resume):
             raise InputError.one("give either a RECIPE or --resume RUN")
+        _events_to(openlineage)
         if recipe:
             view = run_recipe(
                 recipe,
@@ -192,6 +194,7 @@ def evaluate(
     data: Swap = None,
     settings: Settings = None,
     trust_remote_code: Trust = False,
+    openlineage: Events = None,
     store: StoreUri = STORE,
     as_json: Json = False,
 ) -> None:
@@ -200,6 +203,7 @@ def evaluate(
     from vlmrecipes.run import evaluate_model
 
     with outcome(as_json=as_json) as done:
+        _events_to(openlineage)
         view = evaluate_model(
             recipe,
             model,
@@ -211,6 +215,11 @@ def evaluate(
             trust_remote_code=trust_remote_code,
         )
         done(view, run_lines(view))
+
+
+def _events_to(file: Path | None) -> None:
+    if file is not None:
+        os.environ["VLMRECIPES_OPENLINEAGE"] = str(file)
 
 
 app.command()(compare)

@@ -34,4 +34,13 @@ Trust = Annotated[
 Code = Annotated[
     bool, typer.Option("--allow-code", help="Allow rewards that are Python functions, if the recipe names some.")
 ]
+Events = Annotated[
+    Path | None,
+    typer.Option(
+        "--openlineage",
+        metavar="FILE",
+        envvar="VLMRECIPES_OPENLINEAGE",
+        help="Append OpenLineage events of the run to this file, one a line.",
+    ),
+]
 STORE = ".vlmrecipes"

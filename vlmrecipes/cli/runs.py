@@ -140,6 +140,29 @@ def lineage(
             done(view, lineage_lines(view))
 
 
+@runs.command()
+def export(
+    name: Name,
+    to: Annotated[str, typer.Option("--to", metavar="mlflow|openlineage", help="Where the run is told.")],
+    uri: Annotated[
+        str, typer.Option(metavar="URI", help="MLflow's server or sqlite:///FILE; default: $MLFLOW_TRACKING_URI.")
+    ] = "",
+    experiment: Annotated[str, typer.Option(metavar="NAME", help="MLflow's experiment; default: the recipe.")] = "",
+    weights: Annotated[bool, typer.Option("--weights", help="Send the tuned weights to MLflow, too.")] = False,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", metavar="FILE", help="Where OpenLineage events go, one a line.")
+    ] = None,
+    store: StoreUri = STORE,
+    as_json: Json = False,
+) -> None:
+    """Hand a finished run to a tool that others use: an MLflow server, or OpenLineage events in a file."""
+    from vlmrecipes.records.handover import hand_over
+
+    with outcome(as_json=as_json) as done:
+        view = hand_over(name, to, store=store, uri=uri, experiment=experiment, weights=weights, output=output)
+        done(view, [f"{key}: {value}" for key, value in view.items()])
+
+
 def report(
     names: Annotated[list[str] | None, typer.Argument(metavar="RUN…", help="Run ids, or `latest`.")] = None,
     last: Annotated[int, typer.Option(min=0, help="The newest so many runs, oldest first.")] = 0,

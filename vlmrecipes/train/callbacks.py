@@ -20,6 +20,8 @@ class MetricsLog:
     """`metrics.jsonl`: a JSON object for every logged step, in order of steps also after an interruption."""
 
     path: Path
+    board: Any = None
+    """A TensorBoard writer (see `vlmrecipes.train.board`) that scores go to as well."""
     _start: float = field(default_factory=time.monotonic)
 
     def rewind(self, step: int) -> None:
@@ -39,6 +41,9 @@ class MetricsLog:
     def score(self, step: int, values: Values) -> None:
         """Append the scores of a step."""
         self._append({"step": step, "eval": dict(values)})
+        for name, value in values.items() if self.board else ():
+            if value is not None:
+                self.board.add_scalar(f"eval/{name}", value, step)
 
     def _append(self, entry: dict[str, Any]) -> None:
         """Write a line; `seconds` counts training time, that of interrupted processes included."""

@@ -14,9 +14,9 @@ from vlmrecipes.models.turns import Row
 from vlmrecipes.progress import track
 from vlmrecipes.recipe import Lora, Recipe, Train
 from vlmrecipes.rewarding import Grpo
+from vlmrecipes.train import board, sft
 from vlmrecipes.train import grpo as rl
 from vlmrecipes.train import lora as adapters
-from vlmrecipes.train import sft
 from vlmrecipes.train.backend import TrainResult
 from vlmrecipes.train.callbacks import MetricsLog, callbacks
 from vlmrecipes.train.checkpoints import aside, newest
@@ -74,7 +74,7 @@ def train(  # noqa: PLR0913
 
     set_seed(settings.seed)
     start = newest(run / "checkpoints") if resume else None
-    log = MetricsLog(run / "metrics.jsonl")
+    log = MetricsLog(run / "metrics.jsonl", board.writer(settings, run, start[1] if start else 0))
     log.rewind(start[1] if start else 0)
     best = Best(run / "best")
     if start is None:
@@ -98,7 +98,10 @@ def train(  # noqa: PLR0913
     with track("train", steps) as advance:
         advance(start[1] if start else 0)
         trainer = (rl if grpo else sft).trainer(
-            task, model, peft_config=by_peft, callbacks=callbacks(log, advance, watch, best, judge)
+            task,
+            model,
+            peft_config=by_peft,
+            callbacks=[*callbacks(log, advance, watch, best, judge), *board.callbacks(log.board)],
         )
         seconds = _fit(trainer, start, settings, steps)
     if selected := best.note():

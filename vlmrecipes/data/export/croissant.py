@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from vlmrecipes.data.export.parquet import SPLITS, Shard
 from vlmrecipes.data.snapshot import Snapshot
+from vlmrecipes.fingerprint import fingerprint
 
 NAME = "croissant.json"
 CONTEXT: dict[str, Any] = {
@@ -41,6 +42,7 @@ CONTEXT: dict[str, Any] = {
     "parentField": "cr:parentField",
     "path": "cr:path",
     "personalSensitiveInformation": "cr:personalSensitiveInformation",
+    "prov": "http://www.w3.org/ns/prov#",
     "rai": "http://mlcommons.org/croissant/RAI/",
     "recordSet": "cr:recordSet",
     "references": "cr:references",
@@ -84,10 +86,39 @@ def describe(snapshot: Snapshot, shards: Sequence[Shard]) -> dict[str, Any]:
         "version": f"{manifest['number']}.0.0",
         "datePublished": manifest["created"][:10],
         "identifier": snapshot.fingerprint,
+        **_provenance(snapshot),
         "citeAs": f"{snapshot.name}, {snapshot.fingerprint}, made with {manifest['tool']}",
         "distribution": [*map(_file, shards), *(_files(split) for split in SPLITS if _of(shards, split))],
         "recordSet": [_records(split) for split in SPLITS if _of(shards, split)],
     }
+
+
+def _provenance(snapshot: Snapshot) -> dict[str, Any]:
+    """Return where the snapshot came from, in PROV-O's terms, as Croissant 1.1 recommends: sources, parent, tool, declaration.
+
+    A source is named by the set and commit on the hub, or by the fingerprint of its files, or of its settings.
+    """
+    manifest = snapshot.manifest
+    made = {
+        "@type": "prov:Activity",
+        "prov:endedAtTime": {"@type": "http://www.w3.org/2001/XMLSchema#dateTime", "@value": manifest["created"]},
+        "prov:wasAssociatedWith": {"@type": "prov:SoftwareAgent", "name": manifest["tool"]},
+        "prov:used": {"@type": "prov:Plan", "@id": _urn(fingerprint(manifest["declaration"])), "name": "declaration"},
+    }
+    parent = {"prov:wasRevisionOf": {"@type": "prov:Entity", "name": manifest["parent"]}} if manifest["parent"] else {}
+    sources = [_source(source) for source in manifest.get("sources", [])]
+    return {"prov:wasGeneratedBy": made, "prov:wasDerivedFrom": sources, **parent}
+
+
+def _source(source: Mapping[str, Any]) -> dict[str, Any]:
+    named = _urn(source["files"]["fingerprint"] if source["files"]["count"] else fingerprint(source))
+    if source.get("repo"):
+        named = f"https://huggingface.co/datasets/{source['repo']}/tree/{source.get('revision', 'main')}"
+    return {"@type": "prov:Entity", "@id": named, "name": source["source"], "description": source["type"]}
+
+
+def _urn(digest: str) -> str:
+    return f"urn:{digest}"
 
 
 def _of(shards: Sequence[Shard], split: str) -> list[Shard]:

@@ -6,7 +6,8 @@ from pathlib import Path
 import numpy as np
 from tiny import MemoryReader, assistant, lines, png, sample, user
 
-from vlmrecipes.models.turns import mixture, rows_of
+from vlmrecipes.data.sample import to_table
+from vlmrecipes.models.turns import mixture, rows_in, rows_of
 from vlmrecipes.train.rows import dataset
 
 
@@ -21,6 +22,30 @@ def test_the_commonest_reference_is_learned() -> None:
     one = sample(1, [user("?")], "x", ["a"])
     several = type(one)(**{name: getattr(one, name) for name in one.__slots__} | {"references": ("b", "a", "a")})
     assert [row.answer for row in rows_of(several)] == ["a"]
+
+
+def test_a_table_of_samples_gives_the_rows_of_each() -> None:
+    odd = 'He said "type": "image" and "role": "assistant".'
+    chats = [
+        [user("What is it?"), assistant("A line."), user("Compare it.", 1), assistant(odd), user("So?", 0)],
+        [user(odd, 0)],
+        [user(odd, 2)],
+        [assistant("I begin."), user("Read.")],
+    ]
+    pictures = [["a", "b"], [], ["a", "a"], ["c"]]
+    samples = [sample(n, chat, odd, some) for n, (chat, some) in enumerate(zip(chats, pictures, strict=True))]
+    rows = list(rows_in(to_table(samples), 3))
+    assert rows == [row for one in samples for row in rows_of(one, 3)]
+    assert [(row.answer, row.images) for row in rows] == [
+        ("A line.", ("a",)),
+        (odd, ("a", "b")),
+        (odd, ("a", "b")),
+        (odd, ()),
+        (odd, ("a", "a")),
+        (odd, ("c",)),
+    ]
+    assert [row.messages() for row in rows[2:]] == chats
+    assert [row.messages() for row in rows[:2]] == [chats[0][:1], chats[0][:3]]
 
 
 def test_weights_repeat_rows_and_choose_among_them() -> None:

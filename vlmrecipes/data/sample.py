@@ -61,8 +61,8 @@ class Sample:
 
     @property
     def answer(self) -> str:
-        """The answer that is learned: the commonest reference, the first of equals."""
-        return Counter(self.references).most_common(1)[0][0]
+        """The answer that is learned."""
+        return answer_of(self.references)
 
     def digest(self) -> str:
         """Return the SHA-256 of everything in the sample; image bytes enter through their keys."""
@@ -80,6 +80,11 @@ class Sample:
             "source": self.source,
             "metadata": dict(self.metadata),
         }
+
+
+def answer_of(references: Sequence[str]) -> str:
+    """Return the reference that is learned: the commonest, the first of equals."""
+    return references[0] if len(references) == 1 else Counter(references).most_common(1)[0][0]
 
 
 class ImageError(Exception):

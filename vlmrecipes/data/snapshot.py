@@ -35,16 +35,23 @@ class Snapshot:
         self.uri, self.manifest = uri, manifest
         self.name: str = manifest["snapshot"]
         self.fingerprint: str = manifest["fingerprint"]
+        self._samples: dict[Split | None, list[Sample]] = {}
 
     def samples(self, split: Split | None = None) -> list[Sample]:
         """Return the samples, or those of one side, ordered by id."""
-        every = self._samples
-        return [sample for sample in every if split in (None, sample.split)]
+        if split not in self._samples:
+            self._samples[split] = from_table(self._ordered(split))
+        return list(self._samples[split])
 
     @cached_property
-    def _samples(self) -> list[Sample]:
-        table = self.table("samples").search().to_arrow()
-        return sorted(from_table(table), key=lambda sample: sample.id)
+    def _table(self) -> pa.Table:
+        return self.table("samples").search().to_arrow()
+
+    def _ordered(self, split: Split | None) -> pa.Table:
+        import pyarrow.compute as pc
+
+        rows = self._table if split is None else self._table.filter(pc.equal(self._table["split"], split))
+        return rows.sort_by("id")
 
     def drops(self) -> list[dict[str, str]]:
         """Return the rows left out: source, key, reason, message."""
@@ -76,10 +83,7 @@ class Snapshot:
 
     def to_arrow(self, split: Split | None = None) -> pa.Table:
         """Return the samples, or those of one side, ordered by id. Images are keys; messages and metadata are JSON text."""
-        import pyarrow.compute as pc
-
-        table = self.table("samples").search().to_arrow().drop_columns(["digest"]).replace_schema_metadata()
-        return (table if split is None else table.filter(pc.equal(table["split"], split))).sort_by("id")
+        return self._ordered(split).drop_columns(["digest"]).replace_schema_metadata()
 
     def to_polars(self, split: Split | None = None) -> Any:
         """Return the samples, or those of one side, as a `polars.DataFrame` with the columns of `to_arrow`."""

@@ -9,9 +9,10 @@ those are rendered in full.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import takewhile
+from functools import lru_cache
+from itertools import repeat, takewhile
 from typing import TYPE_CHECKING, Any
 
 from vlmrecipes.models.turns import Message
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 
 MOST_PROMPTS = 65_536
 """Rendered prompts that are remembered."""
+MOST_READ = 4096
+"""Prompts that are remembered as they were read."""
 MARKS = ("\ue000", "\ue001")
 """Around the number of a text in a rendered skeleton: private-use characters, which no template looks for."""
 
@@ -67,6 +70,25 @@ class Chat:
             return Pair(_fill(pair.prompt, texts), _fill(pair.completion, texts))
         return self._render(messages, answer)
 
+    def pairs(self, rows: Iterable[tuple[str, str]]) -> Iterator[Pair]:
+        """Yield `pair` for rows of messages, as JSON text, and an answer: a prompt that comes again is not read again."""
+        read = lru_cache(maxsize=MOST_READ)(self._read)
+        for prompt, answer in rows:
+            messages, mark, form = read(prompt)
+            if form is None or not _plain(answer):
+                yield self._render(messages, answer)
+            else:
+                yield Pair(form.prompt.replace(mark, answer), form.completion.replace(mark, answer))
+
+    def _read(self, prompt: str) -> tuple[list[Message], str, Pair | None]:
+        """Return the messages of a prompt, the mark of their answer, and them rendered with it; None: not with a mark."""
+        messages: list[Message] = json.loads(prompt)
+        texts = _texts(messages)
+        form = self._skeleton(messages).pair if all(map(_plain, texts)) else None
+        if form is not None:
+            form = Pair(_fill(form.prompt, texts), _fill(form.completion, texts))
+        return messages, _mark(len(texts)), form
+
     def _prompt(self, messages: Sequence[Message]) -> str:
         texts = _texts(messages)
         if all(map(_plain, texts)) and (prompt := self._skeleton(messages).prompt) is not None:
@@ -74,8 +96,7 @@ class Chat:
         return self._generation_prompt(messages)
 
     def _skeleton(self, messages: Sequence[Message]) -> _Skeleton:
-        bare = _with_texts(messages, [""] * len(_texts(messages)))
-        key = json.dumps(bare)
+        key = repr(_with_texts(messages, repeat("")))
         if key not in self._skeletons:
             self._skeletons[key] = self._marked(messages)
         return self._skeletons[key]
@@ -129,7 +150,7 @@ def _parts(message: Message) -> Sequence[Message]:
     return [{"type": "text", "text": content}] if isinstance(content, str) else content
 
 
-def _with_texts(messages: Sequence[Message], texts: Sequence[str]) -> list[Message]:
+def _with_texts(messages: Sequence[Message], texts: Iterable[str]) -> list[Message]:
     """Return the messages with their texts replaced in order."""
     left = iter(texts)
     return [

@@ -7,15 +7,13 @@ with blank pictures, and must come out as told.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from vlmrecipes.errors import InputError, RunError
 from vlmrecipes.models.chat import Chat, blank, process_prompts
-from vlmrecipes.models.turns import Message, Row
+from vlmrecipes.models.turns import Row
 
 if TYPE_CHECKING:
     import numpy as np
@@ -55,8 +53,7 @@ def count(processor: Any, rows: Sequence[Row], sizes: Mapping[str, Size]) -> Len
     """
     import numpy as np
 
-    chat, parse = Chat(processor), lru_cache(maxsize=BATCH)(_parse)
-    pairs = [chat.pair(parse(row.prompt), row.answer) for row in rows]
+    pairs = list(Chat(processor).pairs((row.prompt, row.answer) for row in rows))
     prompts = text_lengths(processor, [pair.prompt for pair in pairs])
     completions = text_lengths(processor, [pair.completion for pair in pairs])
     pictures = [[sizes[key] for key in row.images] for row in rows]
@@ -89,11 +86,6 @@ def _tokenized(tokenizer: Any, texts: list[str]) -> list[int]:
         backend.no_truncation()
         return [len(encoding) for encoding in backend.encode_batch_fast(texts, add_special_tokens=False)]
     return [len(ids) for ids in tokenizer(texts, add_special_tokens=False)["input_ids"]]
-
-
-def _parse(prompt: str) -> list[Message]:
-    messages: list[Message] = json.loads(prompt)
-    return messages
 
 
 def _expansion(

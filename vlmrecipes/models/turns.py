@@ -6,12 +6,17 @@ import json
 import random
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from vlmrecipes.data.sample import Sample
+from vlmrecipes.data.sample import Sample, answer_of
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 Message = Mapping[str, Any]
 """A chat turn: `{"role", "content": [{"type": "image"} | {"type": "text", "text"}]}`."""
+IMAGE, ASSISTANT = '"type": "image"', '"role": "assistant"'
+"""What stands in messages as JSON text for an image and for a turn of the model; inside texts quotes are escaped."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,29 +43,43 @@ class Row:
 
 def rows_of(sample: Sample, part: int = 0) -> Iterator[Row]:
     """Yield a row for every assistant turn inside the messages, then one for the sample's answer."""
-    for place, message in enumerate(sample.messages):
-        if message["role"] == "assistant" and place:
-            said = text_of(message)
-            yield _row(sample, sample.messages[:place], said, part, (said,))
-    yield _row(sample, sample.messages, sample.answer, part, sample.references)
+    return _rows(sample.id, sample.images, _dumped(sample.messages), sample.references, part)
+
+
+def rows_in(samples: pa.Table, part: int = 0) -> Iterator[Row]:
+    """Yield what `rows_of` does for samples as they lie in their table, without making each."""
+    columns = (samples[name].to_pylist() for name in ("id", "images", "messages", "references"))
+    for sample, images, messages, references in zip(*columns, strict=True):
+        yield from _rows(sample, images, messages, references, part)
+
+
+def _rows(sample: str, images: Sequence[str], messages: str, references: Sequence[str], part: int) -> Iterator[Row]:
+    """Yield the rows of a sample whose messages are JSON text."""
+    for place, turn in enumerate(json.loads(messages)) if ASSISTANT in messages else ():
+        if turn["role"] == "assistant" and place:
+            yield _row(sample, images, _dumped(json.loads(messages)[:place]), (text_of(turn),), part)
+    yield _row(sample, images, messages, references, part)
+
+
+def _row(sample: str, images: Sequence[str], prompt: str, references: Sequence[str], part: int) -> Row:
+    return Row(
+        sample=sample,
+        prompt=prompt,
+        answer=answer_of(references),
+        images=tuple(images[: prompt.count(IMAGE)]),
+        part=part,
+        references=tuple(references),
+    )
+
+
+def _dumped(messages: Sequence[Message]) -> str:
+    return json.dumps([dict(message) for message in messages], ensure_ascii=False)
 
 
 def text_of(message: Message) -> str:
     """Return the text of a turn, its parts joined."""
     content = message["content"]
     return content if isinstance(content, str) else "".join(part.get("text", "") for part in content)
-
-
-def count_images(messages: Sequence[Message]) -> int:
-    """Return how many images the messages have place for."""
-    parts = (message["content"] for message in messages if not isinstance(message["content"], str))
-    return sum(part["type"] == "image" for content in parts for part in content)
-
-
-def _row(sample: Sample, messages: Sequence[Message], answer: str, part: int, references: tuple[str, ...]) -> Row:
-    prompt = json.dumps([dict(message) for message in messages], ensure_ascii=False)
-    images = sample.images[: count_images(messages)]
-    return Row(sample=sample.id, prompt=prompt, answer=answer, images=images, part=part, references=references)
 
 
 def mixture(parts: Sequence[tuple[Sequence[Row], float]], seed: int) -> list[Row]:

@@ -16,7 +16,7 @@ from vlmrecipes.errors import InputError, Problem
 from vlmrecipes.fingerprint import fingerprint
 from vlmrecipes.models import memory, tokens
 from vlmrecipes.models.catalog import ModelRef, resolve
-from vlmrecipes.models.turns import Row, mixture, rows_of
+from vlmrecipes.models.turns import Row, mixture, rows_in, rows_of
 from vlmrecipes.plan import checks
 from vlmrecipes.recipe import Recipe
 
@@ -194,7 +194,7 @@ def make_plan(  # noqa: PLR0913
         recipe=recipe,
         store=store,
         model=model,
-        train=tuple(use_of(snapshot, len(snapshot.samples("train")), weight) for snapshot, weight in parts),
+        train=tuple(use_of(snapshot, len(snapshot.to_arrow("train")), weight) for snapshot, weight in parts),
         eval=tuple(use_of(snapshot, len(samples)) for snapshot, samples in scored),
         trains=trains,
         tuned=tuned,
@@ -270,7 +270,7 @@ def training_rows(recipe: Recipe, snapshots: Sequence[Snapshot]) -> list[Row]:
     """Return the rows of one epoch, in the order that `Plan.lengths` has; `snapshots` are those of `recipe.data.train`."""
     weights = [part.weight for part in recipe.data.parts()]
     parts = [
-        ([row for sample in snapshot.samples("train") for row in rows_of(sample, place)], weight)
+        (list(rows_in(snapshot.to_arrow("train"), place)), weight)
         for place, (snapshot, weight) in enumerate(zip(snapshots, weights, strict=False))
     ]
     return mixture(parts, recipe.train.seed)

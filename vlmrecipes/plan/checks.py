@@ -12,7 +12,7 @@ from vlmrecipes.models.turns import Row
 from vlmrecipes.recipe import Recipe
 
 if TYPE_CHECKING:
-    from vlmrecipes.data.sample import Sample
+    from vlmrecipes.data.sample import Sample, Split
     from vlmrecipes.data.snapshot import Snapshot
 
 SHOWN = 3
@@ -115,15 +115,9 @@ def _some(rows: Sequence[Row], places: Sequence[int]) -> str:
 
 def leaks(trained: Sequence[Snapshot], scored: Sequence[tuple[Snapshot, Sequence[Sample]]]) -> Found:
     """Tell of eval samples whose pictures, or whose words when they have none, are on the training side."""
-    learned = {
-        mark for snapshot in trained for marks in _marks(snapshot, snapshot.samples("train")).values() for mark in marks
-    }
-    leaks = [
-        sample
-        for snapshot, samples in scored
-        for sample, marks in _marks(snapshot, samples).items()
-        if not learned.isdisjoint(marks)
-    ]
+    learned = {mark for snapshot in trained for marks in _marks(snapshot, "train").values() for mark in marks}
+    sides = [(_marks(snapshot, "eval"), samples) for snapshot, samples in scored]
+    leaks = [sample.id for marks, samples in sides for sample in samples if not learned.isdisjoint(marks[sample.id])]
     if not leaks:
         return []
     shown = ", ".join(leaks[:SHOWN])
@@ -133,6 +127,8 @@ def leaks(trained: Sequence[Snapshot], scored: Sequence[tuple[Snapshot, Sequence
     return [("data.eval", f"{problem}; group them in the declaration, or name another snapshot")]
 
 
-def _marks(snapshot: Snapshot, samples: Sequence[Sample]) -> dict[str, list[str]]:
-    pixels = snapshot.pixels()
-    return {sample.id: [pixels[key] for key in sample.images] or [str(sample.messages)] for sample in samples}
+def _marks(snapshot: Snapshot, split: Split) -> dict[str, list[str]]:
+    """Return for every sample of a side, by id, the pixels of its pictures, or its messages when it has none."""
+    pixels, table = snapshot.pixels(), snapshot.to_arrow(split)
+    rows = zip(*(table[name].to_pylist() for name in ("id", "images", "messages")), strict=True)
+    return {sample: [pixels[key] for key in images] or [messages] for sample, images, messages in rows}

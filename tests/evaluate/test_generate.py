@@ -1,10 +1,12 @@
 from __future__ import annotations
 
 import io
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from families import make
 from PIL import Image
 from tiny import MemoryReader, lines, model, png, processor, sample, user
 
@@ -12,7 +14,7 @@ from vlmrecipes.errors import RunError
 from vlmrecipes.evaluate.engines.hf import HfEngine, end_tokens
 from vlmrecipes.evaluate.generate import Blank, generate
 from vlmrecipes.models.catalog import resolve
-from vlmrecipes.models.load import load_model
+from vlmrecipes.models.load import load_model, load_processor
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*is not writable.*:UserWarning")
 
@@ -138,6 +140,26 @@ def test_rows_that_ended_leave_the_batch_and_change_nothing() -> None:
         found[compact] = dict(one for answered in engine.answers(given, reader) for one in answered)
         assert (min(rows) < max(rows)) == compact
     assert found[True] == found[False]
+    assert len({one.tokens for one in found[True].values()}) > 1
+
+
+@pytest.mark.filterwarnings("ignore:.hidden_state. is deprecated:FutureWarning")  # transformers' own Llama 3.2 Vision
+def test_rows_of_llama_vision_leave_the_batch_with_what_they_see(tmp_path: Path) -> None:
+    ref, reader = resolve(str(make("mllama", tmp_path))), MemoryReader()
+    given = [
+        sample(number, [user(f"Read {'x' * number} it.")], "a", [reader.add(png(60 + 10 * number, 40, number))])
+        for number in range(6)
+    ]
+    found, rows = {}, []
+    network = load_model(ref)
+    network.register_forward_pre_hook(lambda _, __, more: rows.append(len(more["input_ids"])), with_kwargs=True)
+    for compact in (True, False):
+        engine = HfEngine(network, load_processor(ref), 12, compact=compact)
+        engine.ends = list(range(100))
+        found[compact] = dict(one for answered in engine.answers(given, reader) for one in answered)
+    assert found[True] == found[False]
+    assert min(rows) < max(rows) == 6
+    assert {one.error for one in found[True].values()} <= {"", None}
     assert len({one.tokens for one in found[True].values()}) > 1
 
 

@@ -38,7 +38,7 @@ def greedy(
     place = 0
     while place < longest:
         output = _forward(model, input_ids, generation_config, state, first=place == 0)
-        state = model._update_model_kwargs_for_generation(output, state)  # noqa: SLF001 - as transformers' loop does
+        state = model._update_model_kwargs_for_generation(output, state, is_encoder_decoder=False)  # noqa: SLF001 - as transformers' loop does
         tokens = output.logits[:, -1].float().argmax(dim=-1)
         said[rows, place] = tokens
         input_ids = torch.cat([input_ids, tokens[:, None]], dim=1)
@@ -71,7 +71,7 @@ def _can_shrink(state: dict[str, Any]) -> bool:
 def _shrink(model: Any, state: dict[str, Any], left: Any, before: int) -> None:
     """Keep the rows `left` of everything that has one entry a row; pictures were read in the first step and stay."""
     state["past_key_values"].batch_select_indices(left)
-    for name in ("attention_mask", "token_type_ids", "mm_token_type_ids"):
+    for name in ("attention_mask", "cross_attention_mask", "token_type_ids", "mm_token_type_ids"):
         if state.get(name) is not None:
             state[name] = state[name][left]
     state["position_ids"] = state["position_ids"].index_select(-2, left)  # [B, L], or [3 or 4, B, L]

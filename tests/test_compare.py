@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vlmrecipes.compare.ranking import holm, leaderboard
+from vlmrecipes.compare.sides import Side
 from vlmrecipes.compare.work import compare_runs
 from vlmrecipes.errors import InputError
 from vlmrecipes.records import predictions, record
@@ -76,6 +77,8 @@ def test_two_runs_are_compared_on_the_command_line(scored_store: Scored, tmp_pat
     shown = vlmrecipes(*words)
     assert shown.returncode == 0
     assert "b is worse" in shown.stdout
+    assert f"a: builtin:reader  {scored_store.whole}" in shown.stdout
+    assert f"builtin:reader: {scored_store.cut} against {scored_store.whole}" in text
 
 
 def test_a_comparison_the_other_way_is_its_mirror(scored_store: Scored) -> None:
@@ -207,3 +210,19 @@ def test_ranks_are_opened_by_the_first_that_differs_from_the_best() -> None:
     found = [{"a": pair[0], "b": pair[1], "metrics": {"cer": {"p_holm": value}}} for pair, value in p.items()]
     ranks = leaderboard("abcd", summaries, found)["cer"]  # type: ignore[arg-type]
     assert [(row["name"], row["rank"]) for row in ranks] == [("b", 1), ("c", 1), ("a", 3), ("d", 3)]
+
+
+@pytest.mark.parametrize(
+    ("model", "fields", "title"),
+    [
+        ("tuned", {"kind": "train"}, "m tuned by lines 1.0.0"),
+        ("base", {"kind": "train"}, "m, untuned"),
+        ("tuned", {"parents": [{"run": "20260101", "as": "model"}]}, "m tuned by run 20260101"),
+        ("tuned", {"model": {"id": "tesseract", "revision": "5.3.0"}}, "tesseract 5.3.0"),
+        ("tuned", {"model": {"id": "o/m", "revision": "0123456789abcdef"}}, "o/m 0123456789ab"),
+        ("tuned", {"model": {"id": "m", "revision": "http://h:1/v1"}}, "m at http://h:1/v1"),
+    ],
+)
+def test_a_side_is_named_for_what_answered(model: str, fields: dict[str, object], title: str, tmp_path: Path) -> None:
+    told = {"kind": "evaluate", "model": {"id": "m"}, "recipe": {"name": "lines", "version": "1.0.0"}} | fields
+    assert Side("x", tmp_path, model, told, {}).title == title

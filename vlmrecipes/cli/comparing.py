@@ -18,9 +18,9 @@ def compare_lines(view: Mapping[str, Any]) -> list[str]:
 def _pair(view: Mapping[str, Any]) -> Iterator[str]:
     for letter in ("a", "b"):
         side = view[letter]
-        yield f"{letter}: {side['recipe']}, {side['model']}  {side['name']}"
+        yield f"{letter}: {side['title']}  {side['name']}"
     rows = [
-        (name, told["a"], told["b"], told["difference"], interval(told), told["p"], _verdict(told))
+        (name, told["a"], told["b"], told["difference"], interval(told), _p(told["p"]), _verdict(told))
         for name, told in view["metrics"].items()
     ]
     yield ""
@@ -54,12 +54,16 @@ def _attributed(told: Mapping[str, Any]) -> Iterator[str]:
     yield from table(("metric", "a", "b", "change", *titles, "model", "95 %"), rows)
 
 
+def _p(value: float | None) -> str | float | None:
+    return "<0.001" if value is not None and value < 0.001 else value  # noqa: PLR2004
+
+
 def _verdict(told: Mapping[str, Any]) -> str:
     return "no clear difference" if told["verdict"] == "unclear" else f"b is {told['verdict']}"
 
 
 def _board(view: Mapping[str, Any]) -> Iterator[str]:
-    titles = {side["name"]: f"{side['recipe']}, {side['model']}" for side in view["sides"]}
+    titles = {side["name"]: side["title"] for side in view["sides"]}
     for metric, rows in view["leaderboard"].items():
         cells = [(row["rank"], titles[row["name"]], row["name"], row["value"], interval(row)) for row in rows]
         yield from table(("rank", "model", "run", metric, "95 %"), cells)

@@ -43,7 +43,7 @@ def pair(
     return html.render(
         HOME,
         "pair.html.jinja",
-        title=f"{found[1].title} against {found[0].title}",
+        title=_title(*found),
         pictures=pictures.thumbnails(shown, images(list(dict.fromkeys(shown))) if shown else {}, WIDTH),
         sides=list(zip("AB", found, strict=True)),
         view=view,
@@ -52,6 +52,12 @@ def pair(
         breakdowns=[_breakdown(column, parts, view["metrics"]) for column, parts in view["breakdown"].items()],
         groups=groups,
     )
+
+
+def _title(a: Side, b: Side) -> str:
+    if a.title == b.title:
+        return f"{a.title}: {b.name} against {a.name}"
+    return f"{b.title} against {a.title}"
 
 
 def board(view: Mapping[str, Any], found: Sequence[Side]) -> bytes:
@@ -72,6 +78,7 @@ def board(view: Mapping[str, Any], found: Sequence[Side]) -> bytes:
         pictures={},
         view=view,
         letters=letters,
+        titles={letters[side.name]: side.title for side in found},
         sides=by_name,
         plots=plots,
         pairs=[

@@ -16,6 +16,8 @@ from vlmrecipes.records.predictions import MODELS
 from vlmrecipes.records.scoring import answer
 
 Row = Mapping[str, Any]
+SHOWN = 12
+"""Digits of a commit."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,15 +34,22 @@ class Side:
 
     @property
     def title(self) -> str:
-        """The recipe and the model, for people."""
+        """What answered, for people: the model, and what tuned it."""
+        name = _named(self.record["model"])
+        if self.model == "base":
+            return f"{name}, untuned"
+        if self.record["kind"] == "evaluate":
+            tuned = [parent["run"] for parent in self.record.get("parents") or [] if parent["as"] == "model"]
+            return f"{name} tuned by run {tuned[0]}" if tuned else name
         recipe = self.record["recipe"]
-        return f"{recipe.get('name') or self.folder.name} {recipe.get('version') or ''}".strip() + f", {self.model}"
+        return f"{name} tuned by {recipe.get('name') or self.folder.name} {recipe.get('version') or ''}".strip()
 
     def about(self) -> dict[str, Any]:
         """Return what a comparison's JSON says of this side."""
         evals = {part["snapshot"]: part["fingerprint"] for part in self.record["data"] if part["role"] == "eval"}
         return {
             "name": self.name,
+            "title": self.title,
             "run": self.folder.name,
             "model": self.model,
             "recipe": self.record["recipe"].get("name"),
@@ -48,6 +57,12 @@ class Side:
             "snapshots": evals,
             "n": len(self.rows),
         }
+
+
+def _named(model: Mapping[str, Any]) -> str:
+    """Return a model's name with its version or commit, or the address of its server."""
+    name, revision = model.get("id") or "unknown model", model.get("revision") or ""
+    return f"{name} at {revision}" if "://" in revision else f"{name} {revision[:SHOWN]}".strip()
 
 
 @dataclass(frozen=True, slots=True)

@@ -80,10 +80,11 @@ def test_the_page_needs_nothing_else_and_obeys_nobody(tmp_path: Path) -> None:
 
 def test_duplicates_stand_beside_what_was_kept(tmp_path: Path) -> None:
     page_of(tmp_path, project(tmp_path / "a", 3))
-    samples = open_snapshot(str(tmp_path / "store"), "pages").samples()
+    snapshot = open_snapshot(str(tmp_path / "store"), "pages")
+    samples = snapshot.samples()
     drop = {"source": "s", "key": "rows:9", "reason": "duplicate", "message": "as another", "distance": 3}
     drop |= {"images": [samples[0].images[0]], "twin": samples[1].id}
-    found = gallery._doubles([drop], {sample.id: sample for sample in samples}, 5)  # noqa: SLF001 - what it is made of
+    found = gallery._doubles(snapshot, [drop], 5)  # noqa: SLF001 - what it is made of
     assert [(each.images, each.twin, each.distance) for each in found] == [(samples[0].images, samples[1].images, "3")]
 
 

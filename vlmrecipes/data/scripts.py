@@ -30,37 +30,59 @@ _NO_SCRIPT = {
     "SCRIPT",
     "BLACK-LETTER",
 }
-_TEXTS_AT_ONCE = 100_000
+_CHARACTERS_AT_ONCE = 1 << 20
+Counts = dict[str, dict[str, int]]
 
 
-def script_counts(texts: Sequence[str], weights: Sequence[int] | None = None) -> dict[str, dict[str, int]]:
-    """Return `{script: {"characters", "texts"}}`, commonest first; `weights` says how often each text stands there."""
-    import numpy as np
+class Scripts:
+    """Counts of scripts, over any number of texts."""
 
-    found: dict[str, np.ndarray] = {}
-    counts = np.ones(len(texts), dtype=np.int64) if weights is None else np.asarray(weights, dtype=np.int64)
-    for start in range(0, len(texts), _TEXTS_AT_ONCE):
-        part = slice(start, start + _TEXTS_AT_ONCE)
-        _count(texts[part], counts[part], found)
-    order = sorted(found, key=lambda name: (-found[name][0], name))
-    return {name: {"characters": int(found[name][0]), "texts": int(found[name][1])} for name in order}
+    def __init__(self) -> None:
+        """Begin with none."""
+        self._found: dict[str, np.ndarray] = {}
+
+    def add(self, texts: Sequence[str], weights: Sequence[int] | np.ndarray | None = None) -> None:
+        """Count some texts; `weights` says how often each stands there."""
+        import numpy as np
+
+        counts = np.ones(len(texts), np.int64) if weights is None else np.asarray(weights, np.int64)
+        ends = np.cumsum([len(text) for text in texts], dtype=np.int64)
+        start = 0
+        while start < len(texts):
+            before = int(ends[start - 1]) if start else 0
+            end = max(start + 1, int(np.searchsorted(ends, before + _CHARACTERS_AT_ONCE, "right")))
+            self._count(texts[start:end], counts[start:end], ends[start:end] - before)
+            start = end
+
+    def _count(self, texts: Sequence[str], weights: np.ndarray, ends: np.ndarray) -> None:
+        """Count texts whose characters, joined, end at `ends`."""
+        import numpy as np
+
+        points = np.frombuffer("".join(texts).encode("utf-32-le", "surrogatepass"), dtype=np.uint32)
+        present = np.flatnonzero(np.bincount(points)) if len(points) else np.zeros(0, np.intp)
+        names = [script(chr(point)) for point in present.tolist()]
+        order = list(dict.fromkeys(names))
+        numbers = np.zeros(present[-1] + 1 if len(present) else 0, np.uint8)
+        numbers[present] = [order.index(name) for name in names]
+        numbered = numbers[points]
+        for number, name in enumerate(order):
+            if name:
+                until = np.cumsum(numbered == number, dtype=np.int64)[ends - 1] * (ends > 0)
+                a_text = np.diff(until, prepend=0)
+                counted = np.array([a_text @ weights, (a_text > 0) @ weights])
+                self._found[name] = self._found.get(name, 0) + counted
+
+    def counts(self) -> Counts:
+        """Return `{script: {"characters", "texts"}}`, commonest first."""
+        order = sorted(self._found, key=lambda name: (-self._found[name][0], name))
+        return {name: dict(zip(("characters", "texts"), self._found[name].tolist(), strict=True)) for name in order}
 
 
-def _count(texts: Sequence[str], weights: np.ndarray, found: dict[str, np.ndarray]) -> None:
-    """Add the counts of some texts to `found`: script → (characters, texts)."""
-    import numpy as np
-
-    points = np.frombuffer("".join(texts).encode("utf-32-le", "surrogatepass"), dtype=np.uint32)
-    owners = np.repeat(np.arange(len(texts)), [len(text) for text in texts])
-    different, places = np.unique(points, return_inverse=True)
-    names = [script(chr(point)) for point in different.tolist()]
-    for name in dict.fromkeys(names):
-        if not name:
-            continue
-        members = np.array([other == name for other in names])[places]
-        a_text = np.bincount(owners[members], minlength=len(texts))
-        counted = np.array([a_text @ weights, (a_text > 0) @ weights])
-        found[name] = found.get(name, 0) + counted
+def script_counts(texts: Sequence[str], weights: Sequence[int] | None = None) -> Counts:
+    """Return what `Scripts` counts of `texts`."""
+    found = Scripts()
+    found.add(texts, weights)
+    return found.counts()
 
 
 @cache

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -20,6 +21,9 @@ from vlmrecipes.fingerprint import PREFIX, canonical, sha256
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
+
+ID = re.compile("[0-9a-f]+")
 
 
 def samples_fingerprint(digests: Sequence[tuple[str, str]]) -> str:
@@ -42,6 +46,21 @@ class Snapshot:
         if split not in self._samples:
             self._samples[split] = from_table(self._ordered(split))
         return list(self._samples[split])
+
+    def ids(self, split: Split | None = None) -> list[str]:
+        """Return the ids of the samples, or of those of one side, in order, without reading the rest of them."""
+        import pyarrow.compute as pc
+
+        found = self.columns("samples", ("id", "split"))
+        mine = found.filter(pc.equal(found["split"], split)) if split else found
+        ids: list[str] = mine["id"].sort().to_pylist()
+        return ids
+
+    def chosen(self, ids: Sequence[str]) -> list[Sample]:
+        """Return the samples of these ids that there are, ordered by id, without reading the others' texts."""
+        quoted = ", ".join(f"'{name}'" for name in ids if ID.fullmatch(name))
+        found = self.table("samples").search().where(f"id IN ({quoted})").to_arrow() if quoted else None
+        return sorted(from_table(found), key=lambda sample: sample.id) if found else []
 
     @cached_property
     def _table(self) -> pa.Table:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from vlmrecipes.data.scripts import script_counts
+from vlmrecipes.data.scripts import Scripts
 from vlmrecipes.data.snapshot import Snapshot
 
 if TYPE_CHECKING:
@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 TOP = 20
 BINS = 24
+PIECE = 20_000
+"""Distinct texts held as Python objects at a time."""
 QUANTILES = (5, 25, 50, 75, 95)
 _WORD = r"\S+"
 
@@ -28,7 +30,7 @@ def describe(snapshot: Snapshot) -> dict[str, Any]:
     return snapshot.manifest | {
         "statistics": statistics(snapshot),
         "dropped": snapshot.drops(),
-        "examples": [sample.content() for sample in snapshot.samples()[:EXAMPLES]],
+        "examples": [sample.content() for sample in snapshot.chosen(snapshot.ids()[:EXAMPLES])],
     }
 
 
@@ -37,15 +39,15 @@ def statistics(snapshot: Snapshot) -> dict[str, Any]:
 
     Lengths are in code points and in words (runs of what is not white space); sizes in pixels of the stored images.
     """
-    samples = snapshot.columns("samples", ("images", "messages", "references", "group", "split", "source"))
-    prompts, places = _prompts(samples["messages"])
-    references = _flat(samples["references"])
+    # The two columns of texts are read one after the other: together they may be larger than all the rest.
+    prompts, turns = _chats(snapshot.columns("samples", ("messages",))["messages"])
+    samples = snapshot.columns("samples", ("images", "references", "group", "split", "source"))
     return {
         "images": _images(snapshot, samples["images"]),
-        "prompt": _text(prompts, places),
-        "references": _text(*_encoded(references)),
+        "prompt": prompts,
+        "references": _references(samples["references"]),
         "references_a_sample": _counts(_lengths(samples["references"])),
-        "turns_a_sample": _counts(_turns(samples["messages"])),
+        "turns_a_sample": turns,
         "answers": answers(samples["references"]),
         "splits": {side: _side(samples, side) for side in ("train", "eval")},
         "sources": _sources(samples),
@@ -99,17 +101,20 @@ def answers(references: pa.ChunkedArray) -> dict[str, Any]:
 
     The answer of a sample is its commonest reference, the first of equals.
     """
+    import pyarrow as pa
     import pyarrow.compute as pc
 
     single = pc.equal(pc.list_value_length(references), 1)
-    found = Counter(
-        {row["values"]: row["counts"] for row in _flat(references.filter(single)).value_counts().to_pylist()}
-    )
-    several = references.filter(pc.invert(single)).to_pylist()
-    found.update(Counter(texts).most_common(1)[0][0] for texts in several if texts)
-    total = sum(found.values())
-    top = sorted(found.items(), key=lambda item: (-item[1], item[0]))[:TOP]
-    rows = [{"answer": text, "count": count, "share": round(count / total, 4)} for text, count in top]
+    several = (texts for texts in references.filter(pc.invert(single)).to_pylist() if texts)
+    commonest = pa.array([Counter(texts).most_common(1)[0][0] for texts in several], pa.string())
+    found = pa.chunked_array([*_flat(references.filter(single)).chunks, commonest], pa.string()).value_counts()
+    found = pa.RecordBatch.from_struct_array(found)
+    order = pc.select_k_unstable(found, TOP, [("counts", "descending"), ("values", "ascending")])
+    total = len(references) - pc.sum(pc.equal(pc.list_value_length(references), 0)).as_py()
+    rows = [
+        {"answer": row["values"], "count": row["counts"], "share": round(row["counts"] / total, 4)}
+        for row in found.take(order).to_pylist()
+    ]
     return {"distinct": len(found), "majority": rows[0]["share"] if rows else 0.0, "top": rows}
 
 
@@ -135,35 +140,64 @@ def _images(snapshot: Snapshot, lists: pa.ChunkedArray) -> dict[str, Any]:
     }
 
 
-def _text(texts: Sequence[str], places: np.ndarray) -> dict[str, Any]:
-    """Return lengths and scripts of texts given once each, with the place of every occurrence's text in them."""
+def _chats(messages: pa.ChunkedArray) -> tuple[dict[str, Any], dict[str, int]]:
+    """Return the measures of what users say, and how many turns how many chats have. Each distinct chat is parsed once."""
+    import numpy as np
+
+    encoded, turns = _encoded(messages), []
+
+    def prompts() -> Iterator[list[str]]:
+        for texts in _pieces(encoded):
+            chats = [json.loads(text) for text in texts]
+            turns.append(np.array([len(chat) for chat in chats], np.int64))
+            yield [prompt_text(chat) for chat in chats]
+
+    places = encoded.indices.to_numpy()
+    measured = _text(prompts(), places)
+    return measured, _counts(np.concatenate([*turns, np.zeros(0, np.int64)])[places])
+
+
+def _references(lists: pa.ChunkedArray) -> dict[str, Any]:
+    encoded = _encoded(_flat(lists))
+    return _text(_pieces(encoded), encoded.indices.to_numpy())
+
+
+def _encoded(column: pa.ChunkedArray) -> pa.DictionaryArray:
+    """Return the column with each distinct text once."""
+    import pyarrow as pa
+
+    return pa.chunked_array(column, pa.large_string()).combine_chunks().dictionary_encode()
+
+
+def _pieces(encoded: pa.DictionaryArray) -> Iterator[list[str]]:
+    """Yield the distinct texts, some at a time: as Python objects they would take many times the memory."""
+    for start in range(0, len(encoded.dictionary), PIECE):
+        yield encoded.dictionary.slice(start, PIECE).to_pylist()
+
+
+def _text(pieces: Iterable[list[str]], places: np.ndarray) -> dict[str, Any]:
+    """Return lengths and scripts of texts, given with the place among them of what stands in each row."""
     import numpy as np
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    array = pa.array(texts, pa.string())
-    characters, words = (
-        column.to_numpy(zero_copy_only=False).astype(np.int64)
-        for column in (pc.utf8_length(array), pc.count_substring_regex(array, _WORD))
-    )
-    weights = np.bincount(places, minlength=len(texts))
+    weights, scripts, start = np.bincount(places), Scripts(), 0
+    lengths: list[np.ndarray] = [np.zeros((2, 0), np.int64)]
+    different: set[int] = set()
+    for texts in pieces:
+        array = pa.array(texts, pa.string())
+        measured = (pc.utf8_length(array), pc.count_substring_regex(array, _WORD))
+        lengths.append(np.array([column.to_numpy(zero_copy_only=False) for column in measured], np.int64))
+        scripts.add(texts, weights[start : start + len(texts)])
+        different.update(map(hash, texts))
+        start += len(texts)
+    characters, words = np.concatenate(lengths, axis=1)[:, places]
     return {
-        "distinct": len(texts),
-        "characters": spread(characters[places]),
-        "words": spread(words[places]),
-        "scripts": script_counts(texts, weights.tolist()),
+        "distinct": len(different),
+        "characters": spread(characters),
+        "words": spread(words),
+        "scripts": scripts.counts(),
     }
-
-
-def _prompts(messages: pa.ChunkedArray) -> tuple[list[str], np.ndarray]:
-    """Return the distinct user texts of the chats, and which one each sample has."""
-    import numpy as np
-
-    chats, places = _encoded(messages)
-    texts = [prompt_text(json.loads(chat)) for chat in chats]
-    order: dict[str, int] = {}
-    renumbered = np.array([order.setdefault(text, len(order)) for text in texts], dtype=np.int64)
-    return list(order), renumbered[places] if len(renumbered) else places
 
 
 def prompt_text(messages: Iterable[dict[str, Any]]) -> str:
@@ -171,22 +205,6 @@ def prompt_text(messages: Iterable[dict[str, Any]]) -> str:
     said = (message["content"] for message in messages if message["role"] == "user")
     parts = (part for content in said for part in ([{"text": content}] if isinstance(content, str) else content))
     return "\n".join(part["text"] for part in parts if part.get("text"))
-
-
-def _turns(messages: pa.ChunkedArray) -> np.ndarray:
-    import numpy as np
-
-    chats, places = _encoded(messages)
-    turns = np.array([len(json.loads(chat)) for chat in chats], dtype=np.int64)
-    return np.take(turns, places)
-
-
-def _encoded(column: pa.ChunkedArray) -> tuple[list[str], np.ndarray]:
-    """Return the distinct texts of a column, and for each row which one it is."""
-    import numpy as np
-
-    array = column.combine_chunks().dictionary_encode()
-    return array.dictionary.to_pylist(), array.indices.to_numpy(zero_copy_only=False).astype(np.int64)
 
 
 def _flat(lists: pa.ChunkedArray) -> pa.ChunkedArray:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from vlmrecipes.data.sample import Sample
+from vlmrecipes.data.sample import Sample, Split
 from vlmrecipes.data.snapshot import Snapshot
 from vlmrecipes.data.statistics import statistics
 from vlmrecipes.errors import InputError
@@ -75,8 +75,9 @@ class Double:
 
 def write_page(snapshot: Snapshot, target: Path) -> dict[str, Any]:
     """Write the page to `target`, whole or not at all, under 5 MB; return `{"path", "bytes"}`. Raises InputError."""
-    found, samples, drops = statistics(snapshot), snapshot.samples(), snapshot.drops()
-    pages = (_page(snapshot, found, (samples, drops), most, width) for most, width in LEVELS)
+    found, drops = statistics(snapshot), snapshot.drops()
+    sides: dict[Split, list[str]] = {"train": snapshot.ids("train"), "eval": snapshot.ids("eval")}
+    pages = (_page(snapshot, found, (sides, drops), most, width) for most, width in LEVELS)
     page = next((page for page in pages if len(page) < MOST_BYTES), None)
     if page is None:
         raise InputError.one(f"{snapshot.name}: even the smallest page is over {formats.size(MOST_BYTES)}")
@@ -92,16 +93,14 @@ def write_page(snapshot: Snapshot, target: Path) -> dict[str, Any]:
 def _page(
     snapshot: Snapshot,
     found: dict[str, Any],
-    rows: tuple[Sequence[Sample], Sequence[dict[str, Any]]],
+    rows: tuple[Mapping[Split, Sequence[str]], Sequence[dict[str, Any]]],
     most: int,
     width: int,
 ) -> bytes:
     """Return the page with at most `most` of the samples of a side and of the drops, pictures `width` pixels wide."""
-    samples, drops = rows
-    sides = [
-        (side, [_card(s) for s in _spread([s for s in samples if s.split == side], most)]) for side in found["splits"]
-    ]
-    doubles = _doubles(drops, {sample.id: sample for sample in samples}, most)
+    ids, drops = rows
+    sides = [(side, [_card(s) for s in snapshot.chosen(_spread(ids[side], most))]) for side in ids]
+    doubles = _doubles(snapshot, drops, most)
     left_out = _left_out(drops, most)
     shown = [
         *(key for _, cards in sides for card in cards for key in card.images),
@@ -172,9 +171,10 @@ def _drop_card(drop: Mapping[str, Any]) -> Card:
     return Card(f"{drop['source']} {drop['key']}", images, 0, (), (_cut(drop["message"]),), ())
 
 
-def _doubles(drops: Sequence[Mapping[str, Any]], samples: Mapping[str, Sample], most: int) -> list[Double]:
+def _doubles(snapshot: Snapshot, drops: Sequence[Mapping[str, Any]], most: int) -> list[Double]:
     """Return the rows left out that name the sample which was kept in their place."""
-    named = [drop for drop in drops if drop.get("images") and drop.get("twin")]
+    named = _spread([drop for drop in drops if drop.get("images") and drop.get("twin")], most)
+    samples = {sample.id: sample for sample in snapshot.chosen([drop["twin"] for drop in named])}
     return [
         Double(
             key=f"{drop['source']} {drop['key']}",
@@ -184,7 +184,7 @@ def _doubles(drops: Sequence[Mapping[str, Any]], samples: Mapping[str, Sample], 
             twin_name=drop["twin"],
             distance="" if drop.get("distance") is None else str(drop["distance"]),
         )
-        for drop in _spread(named, most)
+        for drop in named
     ]
 
 

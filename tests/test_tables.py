@@ -69,7 +69,7 @@ metrics = []
 by = "shop"
 limit = true
 [export]
-formats = ["gguf"]
+formats = ["onnx"]
 """
 
 RECIPE = """

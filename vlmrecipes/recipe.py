@@ -225,9 +225,10 @@ class Eval(Table):
 
 
 class Export(Table):
-    """What is written besides the record; this version writes the adapter, or the whole model when there is none."""
+    """What is written besides the record."""
 
-    formats: Annotated[tuple[Literal["adapter"], ...], FROM_LIST] = ("adapter",)
+    formats: Annotated[tuple[Literal["adapter", "merged_16bit", "merged_4bit", "gguf"], ...], FROM_LIST] = ("adapter",)
+    """`adapter` is what a run leaves itself (all weights, without `[lora]`); the others go to `exports/` in its folder."""
 
 
 class Recipe(Table):

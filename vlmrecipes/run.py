@@ -13,6 +13,7 @@ from vlmrecipes.data.snapshot import open_snapshot
 from vlmrecipes.errors import InputError, Problem, RunError
 from vlmrecipes.evaluate import metrics
 from vlmrecipes.evaluate.engines import external
+from vlmrecipes.exports import after
 from vlmrecipes.fingerprint import sha256
 from vlmrecipes.job import LENGTHS, start
 from vlmrecipes.plan import Plan, fitting, make_plan, read_plan
@@ -52,7 +53,7 @@ def _rows_seen(plan: Plan) -> list[dict[str, Any]]:
 
 
 def _data_problems(plan: Plan, file: str) -> list[Problem]:
-    return [*score_problems(plan, file), *reference_problems(plan, file)]
+    return [*score_problems(plan, file), *reference_problems(plan, file), *after.problems(plan, file)]
 
 
 def run_recipe(  # noqa: PLR0913
@@ -66,7 +67,7 @@ def run_recipe(  # noqa: PLR0913
 ) -> dict[str, Any]:
     """Run a recipe and return the JSON object of `vlmrecipes run`. `allow_code` allows rewards that are Python functions.
 
-    Raises InputError with everything the plan found, RunError when the run failed; its record says why.
+    Raises InputError with everything the plan found, RunError when the run failed (its record says why) or an export did.
     """
     recipe = _recipe(file, overrides)
     check_trust(recipe, file, allowed=trust_remote_code)
@@ -127,10 +128,11 @@ def _external(recipe: Recipe, model: str, file: Path, store: str, swaps: Sequenc
 
 
 def resume_run(name: str, *, store: str, allow_code: bool = False) -> dict[str, Any]:
-    """Go on with an interrupted or failed run, and return as `run_recipe`. A complete one is returned as it is."""
+    """Go on with an interrupted or failed run, and return as `run_recipe`. A complete one only gets its exports."""
     folder = ledger.find(ledger.home(store), name)
     if record.read(folder)["status"] == "complete":
-        say(f"{folder.name} is complete; nothing to do")
+        say(f"{folder.name} is complete; what is left are exports that it has not yet")
+        after.export_asked(folder, read_plan(folder / "plan.json"))
         return ledger.outcome(folder)
     plan = read_plan(folder / "plan.json")
     if plan.trains:
@@ -236,6 +238,7 @@ def _finish(folder: Path, plan: Plan) -> dict[str, Any]:
         raise
     openlineage.emit(folder)
     _write_report(folder, plan.store)
+    after.export_asked(folder, plan)
     return ledger.outcome(folder)
 
 

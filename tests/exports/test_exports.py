@@ -15,23 +15,33 @@ from trained import Trained
 
 import vlmrecipes
 from vlmrecipes.errors import InputError, MissingExtraError, RunError
-from vlmrecipes.exports import note
+from vlmrecipes.exports import note, weights
 from vlmrecipes.exports.formats import Settings
+from vlmrecipes.exports.source import open_source
+from vlmrecipes.fingerprint import file_sha256
 from vlmrecipes.records import exports, record
+from vlmrecipes.records.prune import prune_runs
 
 FEW = Settings(samples=2)
 READER = Path(vlmrecipes.__file__).parent / "models" / "reader"
 
 
 @pytest.fixture(scope="module")
-def exported(trained: Trained, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a folder with the run as adapter and as merged model in shards."""
+def exported(trained: Trained, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Return the folders of the adapter, as the verb writes it, and of the merged model, which the recipe asked for."""
     output = tmp_path_factory.mktemp("exported") / "out"
-    words = ("--format", "adapter,merged_16bit", "--max-shard-size", "10MB", "--samples", 2, "-o", output)
-    found = one_object(inside("export", trained.run, *words, "--store", trained.store, "--json"))
-    assert [each["format"] for each in found["exports"]] == ["adapter", "merged_16bit"]
-    assert (found["path"], found["parity"]) == (found["exports"][0]["path"], found["exports"][0]["parity"])
-    return output
+    words = ("--to", "adapter", "--samples", 2, "-o", output, "--store", trained.store, "--json")
+    found = one_object(inside("export", trained.run, *words))
+    assert [each["format"] for each in found["exports"]] == ["adapter"]
+    assert (found["path"], found["parity"]["ok"], found["hub"]) == (str(output), True, None)
+    return {"adapter": output, "merged_16bit": trained.folder / "exports" / "merged_16bit"}
+
+
+@pytest.fixture
+def copied(trained: Trained, tmp_path: Path) -> Trained:
+    """Return a copy of the run, to be tampered with."""
+    shutil.copytree(trained.store, tmp_path / "store")
+    return Trained(str(tmp_path / "store"), trained.run, trained.recipe)
 
 
 def flip(file: Path) -> None:
@@ -42,10 +52,10 @@ def flip(file: Path) -> None:
     file.write_bytes(data)
 
 
-def test_export_says_what_the_run_says_and_tells_so(trained: Trained, exported: Path) -> None:
-    for name in ("adapter", "merged_16bit"):
-        note = json.loads((exported / name / "export.json").read_text())
-        parity = note["parity"]
+def test_export_says_what_the_run_says_and_tells_so(trained: Trained, exported: dict[str, Path]) -> None:
+    for folder in exported.values():
+        told = note.read(folder)
+        parity = told["parity"]
         assert parity["ok"]
         assert parity["samples"] == 2
         assert parity["token_agreement"] >= 0.98
@@ -53,38 +63,62 @@ def test_export_says_what_the_run_says_and_tells_so(trained: Trained, exported: 
         assert parity["tokens"]["n"] > 4
         assert parity["recorded"] == {"same": 2, "tied": 0, "different": 0, "problems": []}
         assert set(parity["metrics"]) == {"wer", "cer"}
-        assert note["run"] == trained.run
-        assert note["seal"] == record.read(trained.folder)["seal"]
-    assert parity["weights"]["compared"] > 100
+        assert told["run"] == trained.run
+        assert told["seal"] == record.read(trained.folder)["seal"]
+        assert parity["weights"]["compared"] == (141 if told["format"] == "merged_16bit" else 0)
 
 
-def test_merged_weights_are_sharded_with_every_processor_file(exported: Path) -> None:
-    names = {path.name for path in (exported / "merged_16bit").iterdir()}
-    assert len([name for name in names if name.endswith(".safetensors")]) > 1
-    index = json.loads((exported / "merged_16bit" / "model.safetensors.index.json").read_text())
-    assert set(index["weight_map"].values()) == {name for name in names if name.endswith(".safetensors")}
-    assert {"config.json", "generation_config.json", "README.md", "export.json"} <= names
+def test_merged_model_comes_with_every_file_that_loads_it(exported: dict[str, Path]) -> None:
+    names = {path.name for path in exported["merged_16bit"].iterdir()}
+    assert {"config.json", "generation_config.json", "model.safetensors", "README.md", "export.json"} <= names
     assert {"tokenizer.json", "tokenizer_config.json", "preprocessor_config.json", "chat_template.jinja"} <= names
-    config = json.loads((exported / "merged_16bit" / "config.json").read_text())
+    config = json.loads((exported["merged_16bit"] / "config.json").read_text())
     assert {config["dtype"], config["text_config"]["dtype"], config["vision_config"]["dtype"]} == {"bfloat16"}
 
 
-def test_merged_weights_differ_from_the_base(exported: Path) -> None:
+def test_merged_weights_are_written_in_shards_and_differ_from_the_base(
+    trained: Trained, exported: dict[str, Path], tmp_path: Path
+) -> None:
     from safetensors.torch import load_file
 
+    whole = load_file(exported["merged_16bit"] / "model.safetensors")
     base = load_file(READER / "model.safetensors")
-    merged: dict[str, object] = {}
-    for file in (exported / "merged_16bit").glob("*.safetensors"):
-        merged |= load_file(file)
-    assert set(merged) == set(base)
-    assert any((merged[name] != weight).any() for name, weight in base.items())
+    assert set(whole) == set(base)
+    assert any((whole[name] != weight).any() for name, weight in base.items())
+    weights.write_merged(open_source(trained.run, store=trained.store), tmp_path, "10MB")
+    shards = sorted(tmp_path.glob("*.safetensors"))
+    assert len(shards) > 1
+    index = json.loads((tmp_path / "model.safetensors.index.json").read_text())
+    assert set(index["weight_map"].values()) == {path.name for path in shards}
+    merged = {name: weight for path in shards for name, weight in load_file(path).items()}
+    assert all((merged[name] == weight).all() for name, weight in whole.items())
 
 
-def test_card_names_data_base_scores_and_licences(trained: Trained, exported: Path) -> None:
+def test_a_run_that_trained_all_weights_is_exported_as_they_are(
+    copied: Trained, exported: dict[str, Path], tmp_path: Path
+) -> None:
+    from safetensors.torch import load_file
+
+    model = copied.folder / "model"
+    shutil.rmtree(copied.folder / "adapter")
+    shutil.copytree(exported["merged_16bit"], model)
+    found = json.loads((copied.folder / "record.json").read_text())
+    outputs = [{"path": f"model/{path.name}", "sha256": file_sha256(path)} for path in model.iterdir()]
+    (copied.folder / "record.json").write_text(json.dumps(found | {"outputs": outputs}))
+    with pytest.raises(InputError, match="this run trained all weights and has no adapter; use merged_16bit"):
+        vlmrecipes.export_run(copied.run, ["adapter"], tmp_path / "out", store=copied.store)
+    weights.write_merged(open_source(copied.run, store=copied.store), tmp_path / "whole", "5GB")
+    written, trained = load_file(tmp_path / "whole" / "model.safetensors"), load_file(model / "model.safetensors")
+    assert set(written) == set(trained)
+    assert all((written[name] == weight).all() for name, weight in trained.items())
+    assert (tmp_path / "whole" / "chat_template.jinja").is_file()
+
+
+def test_card_names_data_base_scores_and_licences(trained: Trained, exported: dict[str, Path]) -> None:
     import huggingface_hub
 
     found = record.read(trained.folder)
-    card = huggingface_hub.ModelCard.load(exported / "merged_16bit" / "README.md")
+    card = huggingface_hub.ModelCard.load(exported["merged_16bit"] / "README.md")
     assert (card.data.library_name, card.data.license) == ("transformers", "apache-2.0")
     results = {result.metric_name: result for result in card.data.eval_results}
     assert set(results) == {"wer/ws@1", "cer/ws@1"}
@@ -96,10 +130,10 @@ def test_card_names_data_base_scores_and_licences(trained: Trained, exported: Pa
         assert told in card.text
 
 
-def test_record_stays_sealed_and_lists_its_exports(trained: Trained, exported: Path, tmp_path: Path) -> None:
+def test_record_stays_sealed_and_lists_its_exports(trained: Trained, exported: dict[str, Path], tmp_path: Path) -> None:
     assert record.check_seal(trained.folder) == []
     paths = [entry["path"] for entry in exports.listed(trained.folder)]
-    assert [str(exported / name) for name in ("adapter", "merged_16bit")] == paths[:2]
+    assert paths[:2] == [str(exported[name]) for name in ("merged_16bit", "adapter")]
     report = vlmrecipes.report([trained.run], tmp_path / "page.html", store=trained.store)
     assert report["runs"][0]["exports"][0]["path"] == paths[0]
     page = (tmp_path / "page.html").read_text()
@@ -108,10 +142,10 @@ def test_record_stays_sealed_and_lists_its_exports(trained: Trained, exported: P
 
 
 def test_a_copy_that_was_changed_is_told_by_its_hashes_and_by_its_answers(
-    trained: Trained, exported: Path, tmp_path: Path
+    trained: Trained, exported: dict[str, Path], tmp_path: Path
 ) -> None:
     copy = tmp_path / "copy"
-    shutil.copytree(exported / "merged_16bit", copy)
+    shutil.copytree(exported["merged_16bit"], copy)
     assert note.changes(copy, note.read(copy)) == []
     flip(min(copy.glob("*.safetensors")))
     (copy / "merges.txt").touch()
@@ -143,18 +177,23 @@ def test_weights_that_change_between_writing_and_checking_fail_the_export(
     assert not [path for path in tmp_path.iterdir() if "out" in path.name], "nothing is left"
 
 
-def test_killed_export_leaves_nothing_under_its_name(trained: Trained, tmp_path: Path) -> None:
-    output = tmp_path / "out"
-    words = ["export", trained.run, "--format", "merged_16bit", "-o", str(output), "--store", trained.store]
+def test_killed_export_leaves_nothing_under_its_name_and_what_is_left_is_pruned(copied: Trained) -> None:
+    output = copied.folder / "exports" / "merged_16bit"
+    shutil.rmtree(output)
+    words = ["export", copied.run, "--format", "merged_16bit", "--store", copied.store]
     with subprocess.Popen(
         [sys.executable, "-m", "vlmrecipes", *words], env=environment(), stderr=subprocess.DEVNULL
     ) as work:
         end = time.monotonic() + 120
-        while not list(tmp_path.glob(".out.*/*.safetensors")) and time.monotonic() < end:
+        while not (left := list(output.parent.glob(".*/*.safetensors"))) and time.monotonic() < end:
             time.sleep(0.01)
         os.kill(work.pid, signal.SIGKILL)
-    assert list(tmp_path.glob(".out.*"))
+    assert left
     assert not output.exists()
+    pruned = prune_runs(store=copied.store, yes=True)["paths"]
+    assert [(each["path"], each["why"]) for each in pruned] == [(str(left[0].parent), "half exported")]
+    assert not left[0].parent.exists()
+    assert record.check_seal(copied.folder) == []
 
 
 def test_wrong_settings_are_told_at_once(trained: Trained) -> None:
@@ -184,13 +223,6 @@ def test_another_base_is_refused_by_its_hashes(trained: Trained, tmp_path: Path)
         vlmrecipes.export_run(trained.run, ["adapter"], tmp_path / "out", store=trained.store, base=base)
 
 
-@pytest.fixture
-def copied(trained: Trained, tmp_path: Path) -> Trained:
-    """Return a copy of the run, to be tampered with."""
-    shutil.copytree(trained.store, tmp_path / "store")
-    return Trained(str(tmp_path / "store"), trained.run, trained.recipe)
-
-
 def test_adapter_that_is_not_the_sealed_one_is_refused(copied: Trained, tmp_path: Path) -> None:
     flip(copied.folder / "adapter" / "adapter_model.safetensors")
     with pytest.raises(InputError, match=r"adapter/adapter_model\.safetensors is not the file that was sealed"):
@@ -210,6 +242,13 @@ def test_unfinished_run_is_refused(copied: Trained, tmp_path: Path) -> None:
     path = copied.folder / "record.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"status": "failed"}))
     with pytest.raises(InputError, match="is failed: only a complete run is exported"):
+        vlmrecipes.export_run(copied.run, ["adapter"], tmp_path / "out", store=copied.store)
+
+
+def test_code_from_a_repository_is_run_only_when_it_is_allowed(copied: Trained, tmp_path: Path) -> None:
+    path = copied.folder / "plan.json"
+    path.write_text(path.read_text().replace('"trust_remote_code": false', '"trust_remote_code": true'))
+    with pytest.raises(InputError, match="say --trust-remote-code to allow it"):
         vlmrecipes.export_run(copied.run, ["adapter"], tmp_path / "out", store=copied.store)
 
 

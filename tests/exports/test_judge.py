@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from vlmrecipes.data.sample import Sample
-from vlmrecipes.exports.judge import LOOSE_TOKENS, TOKENS, as_recorded, judge
+from vlmrecipes.exports.judge import LOOSE_TOKENS, TOKENS, as_recorded, judge, most_apart
 from vlmrecipes.records.scoring import Evaluated
 
 TEXTS = ("water", "bread", "salt!", "sugar")
@@ -47,14 +47,19 @@ def test_the_same_answers_agree() -> None:
 
 
 def test_another_answer_fails_by_its_tokens_and_its_metric() -> None:
-    found = judged([said("wxyzr"), *(said(text) for text in TEXTS[1:])])
-    assert found["tokens"]["agree"] == 17
-    assert found["answers"] == {"same": 3, "tied": 0, "different": 1}
-    assert found["metrics"]["cer"]["export"] == pytest.approx(3 / 20)
+    found = judged([said("vwxyz"), said("vwxyz"), *(said(text) for text in TEXTS[2:])])
+    assert found["tokens"]["agree"] == 10
+    assert found["answers"] == {"same": 2, "tied": 0, "different": 2}
+    assert found["metrics"]["cer"]["export"] == pytest.approx(10 / 20)
     assert found["problems"] == [
-        f"the export agrees on 17 of 20 tokens (0.850, at least {TOKENS} is needed)",
-        "cer is 0.15 where the run's model has 0: more than 0.02 apart",
+        f"the export agrees on 10 of 20 tokens (0.500, at least {TOKENS} is needed)",
+        "cer is 0.5 where the run's model has 0: more than 0.25 apart",
     ]
+
+
+def test_of_few_rows_one_may_part_of_many_a_metric_may_move_little() -> None:
+    assert [most_apart(rows, loose=False) for rows in (4, 16, 100)] == [0.25, 0.0625, 0.02]
+    assert [most_apart(rows, loose=True) for rows in (4, 16, 100)] == [0.5, 0.125, 0.10]
 
 
 def test_fewer_bits_are_held_to_wider_limits() -> None:

@@ -8,7 +8,14 @@ from pathlib import Path
 import vlmrecipes
 from vlmrecipes.scaffolding import scaffold
 
-SETTINGS = ("train.steps=3", "train.learning_rate=2e-3", "train.warmup_steps=0", "eval.baseline=false", "eval.limit=4")
+SETTINGS = (
+    "train.steps=3",
+    "train.learning_rate=2e-3",
+    "train.warmup_steps=0",
+    "eval.baseline=false",
+    "eval.limit=2",
+    'export.formats=["adapter", "merged_16bit"]',
+)
 
 
 @dataclass

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from vlmrecipes.cli.options import STORE, Json, StoreUri
+from vlmrecipes.cli.options import STORE, Json, StoreUri, Trust
 from vlmrecipes.cli.output import outcome
 from vlmrecipes.errors import InputError
 
@@ -26,7 +26,7 @@ def export(
         typer.Option("--output", "-o", metavar="DIR", help="Default: exports/FORMAT in the run's folder."),
     ] = None,
     max_shard_size: Annotated[str, typer.Option(metavar="SIZE", help="Largest file of weights.")] = "5GB",
-    samples: Annotated[int, typer.Option(min=1, help="Samples that the export is held against the run by.")] = 8,
+    samples: Annotated[int, typer.Option(min=1, help="Samples that the export is held against the run by.")] = 16,
     base: Annotated[
         str, typer.Option(metavar="ID|DIR", help="Where the very base model lies now, when it has moved.")
     ] = "",
@@ -44,6 +44,7 @@ def export(
     verify: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Hold an export against its run again, and write nothing.")
     ] = None,
+    trust_remote_code: Trust = False,
     store: StoreUri = STORE,
     as_json: Json = False,
 ) -> None:
@@ -55,7 +56,7 @@ def export(
         if bool(run) == bool(verify):
             raise InputError.one("give either a RUN with --format, or --verify DIR")
         if verify:
-            view = verify_export(verify, store=store, base=base)
+            view = verify_export(verify, store=store, base=base, trust_remote_code=trust_remote_code)
             done(view, _verify_lines(view))
             if not view["ok"]:
                 raise typer.Exit(1)
@@ -72,6 +73,7 @@ def export(
             repo=hub,
             public=public,
             dry_run=dry_run,
+            trust_remote_code=trust_remote_code,
         )
         lines = [line for each in view["exports"] for line in _lines(each)]
         done(view, [*lines, *([f"uploaded to {view['hub']['url']}"] if view["hub"] else [])])

@@ -72,7 +72,8 @@ def _seen(view: Mapping[str, int]) -> str:
 def run_lines(view: Mapping[str, Any]) -> list[str]:
     """Return what `run` prints: the scores, before and after, and where things lie."""
     lines = [*score_table([view]), *caveat_lines(view)]
-    paths = ((name, view.get(name)) for name in ("record", "adapter", "report"))
+    paths = [(name, view.get(name)) for name in ("record", "adapter", "report")]
+    paths += [(each["format"], each["path"]) for each in view.get("exports") or ()]
     return [*lines, "", *(f"{name}: {path}" for name, path in paths if path)]
 
 

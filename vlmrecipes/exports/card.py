@@ -48,7 +48,7 @@ def _front(hub: Any, source: Source, wanted: str) -> dict[str, Any]:
         "model_name": source.record["recipe"]["name"],
         "eval_results": _results(hub, source),
     }
-    if (base := _base(source)) == source.record["model"]["id"]:
+    if (base := _base(source)) == source.base_name:
         front |= {"base_model": base, "base_model_relation": RELATION.get(wanted, "finetune")}
     return front
 
@@ -79,7 +79,7 @@ def _body(source: Source, folder: Path, wanted: str, parity: Mapping[str, Any], 
     yield f"# {recipe['name']} {recipe['version']}"
     yield ""
     at = f" at `{model['revision']}`" if model["revision"] else ""
-    yield f"`{model['id']}`{at}, tuned; here as `{wanted}`."
+    yield f"`{source.base_name}`{at}, tuned; here as `{wanted}`."
     yield from (
         "",
         "## Scores",
@@ -97,7 +97,8 @@ def _body(source: Source, folder: Path, wanted: str, parity: Mapping[str, Any], 
             f"- {part['role']} data: snapshot `{part['snapshot']}` of {part['samples']} samples, "
             f"fingerprint `{part['fingerprint']}`, licence {part['license'] or 'not stated'}"
         )
-    yield f"- Base model: `{model['id']}`, revision {model['revision'] or 'none'}, licence {licence(source) or 'not stated'}"
+    pinned = f"revision {model['revision'] or 'none'}, licence {licence(source) or 'not stated'}"
+    yield f"- Base model: `{source.base_name}`, {pinned}"
     yield from (f"- Base model's `{name}`: `{digest}`" for name, digest in model["files"].items())
     yield f"- Recipe: `{recipe['name']}` {recipe['version']}, fingerprint `{recipe['fingerprint']}`"
     yield f"- Run: `{found['run']}`, record sealed as `{found['seal']}`"
@@ -138,8 +139,7 @@ def _use(source: Source, folder: Path, wanted: str, name: str) -> Iterator[str]:
 
 def _base(source: Source) -> str:
     """Return the base model's id on the hub, or a word for the folder that it lies in."""
-    found = str(source.record["model"]["id"])
-    return found if REPO.fullmatch(found) and not Path(found).exists() else "BASE_MODEL_FOLDER"
+    return source.base_name if REPO.fullmatch(source.base_name) else "BASE_MODEL_FOLDER"
 
 
 def _number(value: float | None) -> str:

@@ -20,7 +20,7 @@ REPO = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 class Settings:
     """How exports are written and checked."""
 
-    samples: int = 8
+    samples: int = 16
     """Samples of the eval side that are answered by the run's model and by the export."""
     max_shard_size: str = "5GB"
     """Largest file of weights, as `500MB`."""

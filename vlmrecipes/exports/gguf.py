@@ -7,6 +7,7 @@ weights; where a build of llama.cpp is at hand, it answers a few rows as well.
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -54,7 +55,8 @@ def write(source: Source, probe: Probe, folder: Path, settings: Settings) -> dic
     try:
         digests = weights.write_merged(source, whole, settings.max_shard_size)
         parity = check(probe, whole, name=GGUF, weights=digests)
-        name = f"{source.record['recipe']['name']}-{settings.outtype}.gguf"
+        recipe = re.sub(r"[^\w.-]+", "-", source.record["recipe"]["name"])
+        name = f"{recipe}-{settings.outtype}.gguf"
         with convert.prepared(whole):
             _convert(script, whole, folder / name, settings.outtype)
             _convert(script, whole, folder / f"{MMPROJ}{name}", settings.outtype, "--mmproj")

@@ -11,6 +11,8 @@ TOKENS, METRIC = 0.98, 0.02
 """Least share of tokens on which both agree, and most difference of a metric, where nothing but rounding may differ."""
 LOOSE_TOKENS, LOOSE_METRIC = 0.85, 0.10
 """The same where weights of different precision are compared: quantised ones with others."""
+ROWS, LOOSE_ROWS = 1, 2
+"""So many rows may go another way, even where they alone move a metric of few rows by more."""
 TIE = 0.25
 """Nats. A token that was no more than so much likelier than the next one falls either way by rounding in 16 bits."""
 
@@ -39,11 +41,11 @@ def judge(  # noqa: PLR0913, PLR0917
     settled = [number for number, word in enumerate(parted) if word != "tied"]
     sides = [_some(side, settled) for side in (samples, live, export)]
     decided = _metrics(sides[0], sides[1], sides[2], metrics) if settled else {}
-    least, most = (LOOSE_TOKENS, LOOSE_METRIC) if loose else (TOKENS, METRIC)
+    least, most = LOOSE_TOKENS if loose else TOKENS, most_apart(len(samples), loose=loose)
     problems = [
         *([_few(tokens, least)] if tokens["agreement"] < least else []),
         *(
-            f"{name} is {each['export']:.4g} where the run's model has {each['live']:.4g}: more than {most} apart"
+            f"{name} is {each['export']:.4g} where the run's model has {each['live']:.4g}: more than {most:.3g} apart"
             for name, each in decided.items()
             if each["difference"] is not None and abs(each["difference"]) > most
         ),
@@ -58,6 +60,11 @@ def judge(  # noqa: PLR0913, PLR0917
         "tolerance": {"token_agreement": least, "metric_difference": most, "tie_nats": TIE},
         "problems": problems,
     }
+
+
+def most_apart(rows: int, *, loose: bool) -> float:
+    """Return by how much a metric of `rows` rows may differ."""
+    return max(LOOSE_METRIC, LOOSE_ROWS / rows) if loose else max(METRIC, ROWS / rows)
 
 
 def as_recorded(samples: Evaluated, live: Said, recorded: Mapping[str, str]) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from vlmrecipes.exports.judge import LOOSE_METRIC
+from vlmrecipes.exports.judge import most_apart
 from vlmrecipes.exports.parity import Probe
 from vlmrecipes.records.scoring import rows_of, values
 
@@ -47,11 +47,11 @@ def compare(program: Path, model: Path, mmproj: Path, probe: Probe) -> dict[str,
         texts.append(text)
         problems += [problem] if problem else []
     own = [live[place]["text"] for place in asked]
-    metrics = _metrics(probe, asked, own, texts)
+    metrics, most = _metrics(probe, asked, own, texts), most_apart(len(asked), loose=True)
     problems += [
         f"{PROGRAM}: {name} is {each['export']:.4g} where the run's model has {each['live']:.4g}"
         for name, each in metrics.items()
-        if each["live"] is not None and each["export"] is not None and abs(each["live"] - each["export"]) > LOOSE_METRIC
+        if each["live"] is not None and each["export"] is not None and abs(each["live"] - each["export"]) > most
     ]
     same = sum(mine.strip() == other for mine, other in zip(own, texts, strict=True))
     told = {"program": program.name, "rows": len(asked), "same": same, "metrics": metrics, "texts": texts}

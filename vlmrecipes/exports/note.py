@@ -28,7 +28,7 @@ def write(source: Source, wanted: str, parity: Mapping[str, Any], folder: Path) 
         "run": source.run.name,
         "seal": found["seal"],
         "recipe": {key: found["recipe"][key] for key in ("name", "version", "fingerprint")},
-        "model": {key: found["model"][key] for key in ("id", "revision", "files")},
+        "model": {"id": source.base_name} | {key: found["model"][key] for key in ("revision", "files")},
         "data": [{key: part[key] for key in ("role", "snapshot", "fingerprint", "license")} for part in found["data"]],
         "parity": parity,
         "sha256": fingerprint({part["path"]: part["sha256"] for part in files}),

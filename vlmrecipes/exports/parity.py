@@ -148,8 +148,8 @@ def free() -> None:
 
 
 def _reference(source: Source, load_in: LoadIn) -> str:
-    what = "the adapter on" if source.adapter else "all weights trained:"
-    return f"{what} {source.base.id}, weights in {load_in}"
+    what = f"the adapter on {source.base_name}" if source.adapter else "the model that was trained"
+    return f"{what}, weights in {load_in}"
 
 
 def _job(source: Source, folder: Path, *, base: str, weights: Mapping[str, str] | None) -> dict[str, Any]:

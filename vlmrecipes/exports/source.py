@@ -32,6 +32,12 @@ class Source:
     """None when all weights were trained."""
 
     @property
+    def base_name(self) -> str:
+        """Return what the base model is called where others read it: its id, of a folder only the name."""
+        found = str(self.record["model"]["id"])
+        return Path(found).name if Path(found).expanduser().is_dir() else found
+
+    @property
     def load_in(self) -> LoadIn:
         """Return the precision that was trained in."""
         return self.plan.recipe.model.load_in
@@ -88,8 +94,10 @@ class Source:
         return load_adapter(model, self.adapter) if self.adapter else model
 
 
-def open_source(name: str, *, store: str, base: str = "") -> Source:
+def open_source(name: str, *, store: str, base: str = "", trust_remote_code: bool = False) -> Source:
     """Return what the run `name` made; `base` says where its base model lies now, when it has moved.
+
+    `trust_remote_code` allows code from the model's repository, if the recipe asks for it too.
 
     Raises InputError, with all of it, when the run has made nothing, is not complete, its weights are not the sealed ones,
     or the base model is not the one in the record.
@@ -102,6 +110,9 @@ def open_source(name: str, *, store: str, base: str = "") -> Source:
     if weights is None:
         raise InputError.one(f"run {folder.name} trained nothing: export the run whose result it scored", key="RUN")
     plan = read_plan(folder / "plan.json")
+    if plan.recipe.model.trust_remote_code and not trust_remote_code:
+        problem = "its recipe asks to run code from the model's repository; say --trust-remote-code to allow it"
+        raise InputError.one(problem, key="RUN")
     adapter = weights if (weights / CONFIG).is_file() else None
     ref = _base(plan, base) if adapter else resolve(str(weights))
     if problems := [

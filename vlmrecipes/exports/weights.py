@@ -6,6 +6,7 @@ import json
 import shutil
 from pathlib import Path
 
+from vlmrecipes.exports import note
 from vlmrecipes.exports.parity import free
 from vlmrecipes.exports.plain import digests
 from vlmrecipes.exports.source import CONFIG, Source
@@ -13,7 +14,7 @@ from vlmrecipes.models.load import device, load_model
 
 LOADED = (".json", ".jinja", ".txt", ".model", ".py")
 """Endings of the files beside the weights that transformers, vLLM and llama.cpp read."""
-OWN = ("config.json", "generation_config.json", CONFIG)
+OWN = ("config.json", "generation_config.json", CONFIG, note.NAME)
 """Files that belong to weights."""
 
 

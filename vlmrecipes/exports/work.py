@@ -31,6 +31,7 @@ def export_run(  # noqa: PLR0913
     repo: str = "",
     public: bool = False,
     dry_run: bool = False,
+    trust_remote_code: bool = False,
 ) -> dict[str, Any]:
     """Export a finished run in each of the formats `wanted` and return the JSON object of `vlmrecipes export`.
 
@@ -45,7 +46,7 @@ def export_run(  # noqa: PLR0913
     settings, wanted = settings or Settings(), tuple(dict.fromkeys(wanted))
     if problems := [*formats.check(wanted, settings), *hub.problems(repo, wanted)]:
         raise InputError(problems)
-    source = open_source(name, store=store, base=base)
+    source = open_source(name, store=store, base=base, trust_remote_code=trust_remote_code)
     places = {each: _place(source, each, output, several=len(wanted) > 1) for each in wanted}
     _check(source, places, settings)
     if repo and not dry_run:
@@ -131,14 +132,14 @@ def _push(source: Source, made: Mapping[str, Any], repo: str, *, public: bool) -
     return pushed
 
 
-def verify_export(folder: Path, *, store: str, base: str = "") -> dict[str, Any]:
+def verify_export(folder: Path, *, store: str, base: str = "", trust_remote_code: bool = False) -> dict[str, Any]:
     """Hold an export against its `export.json` and against its run again; returns `{path, ok, parity, problems}`.
 
     Raises InputError when `folder` is no export, or its run is not in the store.
     """
     told = note.read(folder)
     problems = note.changes(folder, told)
-    source = open_source(str(told["run"]), store=store, base=base)
+    source = open_source(str(told["run"]), store=store, base=base, trust_remote_code=trust_remote_code)
     try:
         parity = _again(source, folder, told)
         problems += parity["problems"]

@@ -78,6 +78,8 @@ def _leftovers(home: Path, whole: set[Path]) -> Iterator[tuple[Path, str]]:
             for name in (CHECKPOINTS, *record.WORKING):
                 if (folder / name).exists():
                     yield folder / name, "training has ended"
+            for place in sorted((folder / record.EXPORTS).glob(".*.tmp*")):
+                yield place, "half exported"
     for folder in sorted(home.glob(f".*{GONE}")) if home.is_dir() else ():
         yield folder, "half removed"
 

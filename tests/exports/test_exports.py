@@ -271,6 +271,18 @@ def test_missing_converter_is_told_with_the_way_to_get_it(
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.skipif("LLAMA_CPP" not in os.environ, reason="set LLAMA_CPP to a folder of llama.cpp")
+def test_gguf_holds_every_weight_and_answers_the_same(trained: Trained, tmp_path: Path) -> None:
+    output = tmp_path / "out"
+    parity = vlmrecipes.export_run(trained.run, ["gguf"], output, store=trained.store, settings=FEW)["parity"]
+    assert {path.name for path in output.glob("*.gguf")} == {"example-bf16.gguf", "mmproj-example-bf16.gguf"}
+    tensors = parity["gguf"]["tensors"]
+    assert (tensors["exact"], tensors["other"]) == (tensors["n"], 0)
+    if answers := parity["gguf"]["answers"]:
+        assert answers["same"] == answers["rows"] == FEW.samples
+    assert not list(tmp_path.glob(".*")), "the merged model in between is gone"
+
+
 def test_verb_wants_a_run_or_a_folder() -> None:
     told = one_object(inside("export", "--json"), 2)["error"]
     assert told == "give either a RUN with --format, or --verify DIR"

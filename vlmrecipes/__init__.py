@@ -29,6 +29,7 @@ _HOMES = {
     "evaluate_model": "vlmrecipes.run",
     "export": "vlmrecipes.data.export",
     "export_run": "vlmrecipes.exports.work",
+    "hand_over": "vlmrecipes.records.handover",
     "ingest": "vlmrecipes.ingestion",
     "ledger": "vlmrecipes.records.frames",
     "lineage_of": "vlmrecipes.lineage.trace",

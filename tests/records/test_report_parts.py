@@ -109,15 +109,23 @@ def test_a_network_of_nothing_of_too_much_or_in_a_circle_is_not_drawn() -> None:
 
 def test_every_series_of_a_training_log_is_found_and_damage_passed_over(tmp_path: Path) -> None:
     entries = [
-        {"step": 1, "grad_norm": 3.0, "loss": 2.0},
+        {
+            "step": 1,
+            "epoch": 0.1,
+            "seconds": 3,
+            "grad_norm": 3.0,
+            "loss": 2.0,
+            "reward": 0.5,
+            "rewards": {"cer": {"mean": 1}},
+        },
         {"step": 2, "eval": {"cer": 0.5, "wer": None}},
         [1],
         {"step": "x"},
     ]
     (tmp_path / "metrics.jsonl").write_text("\n".join(map(json.dumps, entries)) + '\n{"step": 3, "lo')
     found = logged.series(tmp_path)
-    assert found == {"loss": [(1, 2.0)], "cer while training": [(2, 0.5)], "gradient norm": [(1, 3.0)]}
-    assert list(found) == ["loss", "cer while training", "gradient norm"]
+    assert list(found) == ["loss", "reward", "cer while training", "reward of cer", "gradient norm"]
+    assert [found["loss"], found["cer while training"], found["reward of cer"]] == [[(1, 2.0)], [(2, 0.5)], [(1, 1.0)]]
     assert logged.series(tmp_path / "absent") == {}
 
 

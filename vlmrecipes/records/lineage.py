@@ -123,6 +123,9 @@ def steps(record: Mapping[str, Any]) -> list[Pair]:
         (f"Is the data still what it was? ({name})", shlex.join(["vlmrecipes", "snapshots", "verify", name]))
         for name in names
     ]
+    if record.get("status") == "complete":
+        told = "All of it at once: data and plan checked, run again, scores judged"
+        found += [(told, f"vlmrecipes runs reproduce {shlex.quote(run)}")]
     if command := reproduce(record):
         found += [("The run again, from the folder that it was run in", command)]
         found += [

@@ -13,6 +13,7 @@ from command import inside, one_object
 from PIL import Image
 
 import vlmrecipes
+from vlmrecipes.again.grid import combinations
 from vlmrecipes.again.plans import plan_again
 from vlmrecipes.compare.work import compare_runs
 from vlmrecipes.data.snapshot import open_snapshot
@@ -201,3 +202,31 @@ def test_only_a_whole_run_is_reproduced(grown: Grown, tmp_path: Path) -> None:
     record.finish(failed, "failed", "why")
     with pytest.raises(InputError, match="is failed: only a complete run"):
         vlmrecipes.reproduce(failed.name, store=str(store))
+
+
+def test_a_grid_is_every_combination_in_its_order() -> None:
+    assert combinations(["lora.r=8,16", "train.learning_rate=1e-4, 2e-4"]) == [
+        ("lora.r=8", "train.learning_rate=1e-4"),
+        ("lora.r=8", "train.learning_rate=2e-4"),
+        ("lora.r=16", "train.learning_rate=1e-4"),
+        ("lora.r=16", "train.learning_rate=2e-4"),
+    ]
+    assert combinations(['eval.metrics=["wer","cer"],["cer"]']) == [
+        ('eval.metrics=["wer","cer"]',), ('eval.metrics=["cer"]',)
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("grid", "why"),
+    [
+        (["lora.r"], "expected KEY=VALUE"),
+        (["lora.r="], "expected KEY=VALUE"),
+        (["=8"], "expected KEY=VALUE"),
+        (["lora.r=8,8"], "twice"),
+        (["lora.r=8", "lora.r=16"], "twice"),
+        ([f"{key}={','.join(map(str, range(11)))}" for key in "abc"], "1331 combinations"),
+    ],
+)
+def test_a_grid_that_means_nothing_is_told(grid: list[str], why: str) -> None:
+    with pytest.raises(InputError, match=why):
+        combinations(grid)

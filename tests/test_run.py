@@ -246,11 +246,16 @@ def test_a_reward_of_ones_own_must_be_allowed(project: Project) -> None:
     assert project.says("plan", recipe, "--allow-code")["problems"] == []
 
 
-def test_a_run_that_fails_leaves_a_record_that_says_why(project: Project) -> None:
-    reader = project.folder / "reader"
-    shutil.copytree(ROOT / "vlmrecipes" / "models" / "reader", reader)
-    weights = reader / "model.safetensors"
+def broken_reader(folder: Path) -> Path:
+    """Return a copy of the built-in model whose weights break off."""
+    shutil.copytree(ROOT / "vlmrecipes" / "models" / "reader", folder)
+    weights = folder / "model.safetensors"
     os.truncate(weights, weights.stat().st_size // 2)
+    return folder
+
+
+def test_a_run_that_fails_leaves_a_record_that_says_why(project: Project) -> None:
+    reader = broken_reader(project.folder / "reader")
     recipe = changed(project, "broken.toml", ('"builtin:reader"', json.dumps(str(reader))))
     found = project.says("run", recipe, *SETTINGS, code=1)
     folder = max(project.runs.iterdir())
@@ -304,3 +309,27 @@ def test_a_run_is_reproduced_from_its_record_with_the_same_metrics(project: Proj
     assert record.read(again)["parents"] == [{"run": project.run["run"], "as": "reproduction"}]
     name = "adapter/adapter_model.safetensors"
     assert (again / name).read_bytes() == (project.run_folder / name).read_bytes()
+
+
+def test_a_grid_is_a_record_each_and_goes_on_after_one_that_fails(project: Project) -> None:
+    reader = broken_reader(project.folder / "cut")
+    small = ("--set", "train.batch_size=1", "--set", "eval.limit=2", "--set", "eval.baseline=false")
+    found = project.says("run", RECIPE, *small, "--grid", f"model.id={reader},builtin:reader", "train.steps=1", code=1)
+    failed, whole = found["runs"]
+    assert [failed["status"], whole["status"]] == ["failed", "complete"]
+    assert "its weights cannot be loaded" in failed["error"]
+    assert whole["settings"] == ["model.id=builtin:reader", "train.steps=1"]
+    assert (found["best"], found["leaderboard"]) == (whole["run"], {}), "one run makes no ranks"
+    sealed = record.read(project.runs / whole["run"])
+    assert sealed["sweep"] == {"id": found["sweep"], "place": 2, "settings": whole["settings"]}
+    assert sealed["recipe"]["resolved"]["train"]["steps"] == 1
+    assert sealed["metrics"]["tuned"] == whole["metrics"]
+    listed = project.says("runs", "list", "--where", f"sweep = '{found['sweep']}'")["runs"]
+    assert {run["run"] for run in listed} == {failed["run"], whole["run"]}
+
+
+def test_a_grid_is_planned_whole_before_anything_is_run(project: Project) -> None:
+    found = project.refuses("run", RECIPE, "--grid", "lora.r=8,none", "model.max_length=16,2048")
+    assert "(with lora.r=none model.max_length=16" in found["lora.r"]
+    assert "(with lora.r=8 model.max_length=16)" in found["model.max_length"]
+    assert "one recipe at a time" in project.refuses("run", RECIPE, "other.toml")[""]

@@ -52,6 +52,7 @@ _HOMES = {
     "score_file": "vlmrecipes.evaluate.answers_file",
     "statistics": "vlmrecipes.data.statistics",
     "set_label": "vlmrecipes.data.labels",
+    "sweep": "vlmrecipes.again.sweep",
     "touched_by": "vlmrecipes.lineage.trace",
     "verify": "vlmrecipes.data.verify",
     "verify_export": "vlmrecipes.exports.work",

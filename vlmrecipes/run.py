@@ -69,6 +69,20 @@ def run_recipe(  # noqa: PLR0913
 
     Raises InputError with everything the plan found, RunError when the run failed (its record says why) or an export did.
     """
+    allowed = {"trust_remote_code": trust_remote_code, "allow_code": allow_code}
+    return begin(ready(file, store=store, swaps=swaps, overrides=overrides, **allowed), file, kind="train")
+
+
+def ready(  # noqa: PLR0913
+    file: Path,
+    *,
+    store: str,
+    swaps: Sequence[str],
+    overrides: Sequence[str],
+    trust_remote_code: bool,
+    allow_code: bool,
+) -> Plan:
+    """Return the plan of a recipe that is to be run. Raises InputError with everything that speaks against it."""
     recipe = _recipe(file, overrides)
     check_trust(recipe, file, allowed=trust_remote_code)
     check_code(recipe, str(file), allowed=allow_code)
@@ -76,7 +90,9 @@ def run_recipe(  # noqa: PLR0913
         extras.need(package, f"log to it (train.log_to of {file})")
     say(f"plan {recipe.name}")
     plan = make_plan(recipe, store=store, file=str(file), snapshots=swapped(swaps))
-    return begin(plan, file, kind="train")
+    if problems := [*plan.problems, *_data_problems(plan, str(file))]:
+        raise InputError(problems)
+    return plan
 
 
 def evaluate_model(  # noqa: PLR0913

@@ -1,8 +1,8 @@
-"""`rerun` and `runs reproduce`."""
+"""`rerun`, `runs reproduce` and `run --grid`."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -51,6 +51,30 @@ def rerun(
         )
         compared = compare_lines(view["comparison"]) if view["comparison"] else []
         done(view, [*run_lines(view), "", *compared])
+
+
+def swept(done: Callable[..., None], recipe: Path, grid: Sequence[str], **given: Any) -> None:
+    """Do `run --grid`; exit 1 when one of its runs fails."""
+    from vlmrecipes.again.sweep import sweep as work
+
+    view = work(recipe, grid, **given)
+    done(view, swept_lines(view))
+    if any(run["status"] != "complete" for run in view["runs"]):
+        raise typer.Exit(1)
+
+
+def swept_lines(view: Mapping[str, Any]) -> list[str]:
+    """Return the leaderboard by every metric, the runs that failed, and what to keep in mind."""
+    settings = {run["run"]: " ".join(run["settings"]) for run in view["runs"]}
+    lines: list[str] = []
+    for metric, rows in view["leaderboard"].items():
+        cells = [(row["rank"], settings[row["name"]], row["name"], row["value"], interval(row)) for row in rows]
+        lines += [*table(("rank", "settings", "run", metric, "95 %"), cells), ""]
+    failed = [run for run in view["runs"] if run["status"] != "complete"]
+    lines += [f"{run['run']} {run['status']}: {' '.join(run['settings'])}: {run['error']}" for run in failed]
+    lines += [f"note: {note}" for note in view["notes"]]
+    best = view["best"]
+    return [*lines, f"sweep {view['sweep']}" + (f", best: {best} ({settings[best]})" if best else "")]
 
 
 @runs.command()

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from vlmrecipes.cli.again import rerun
+from vlmrecipes.cli.again import rerun, swept
 from vlmrecipes.cli.exporting import export
 from vlmrecipes.cli.options import STORE, Code, Events, Json, Recipe, Settings, StoreUri, Swap, Trust
 from vlmrecipes.cli.output import outcome
@@ -148,8 +148,15 @@ def run(
     recipe: Annotated[
         Path | None, typer.Argument(metavar="RECIPE", help="A recipes/*.toml file; not with --resume.")
     ] = None,
+    more: Annotated[
+        list[str] | None, typer.Argument(metavar="[KEY=A,B…]", help="More settings of --grid.", show_default=False)
+    ] = None,
     data: Swap = None,
     settings: Settings = None,
+    grid: Annotated[
+        list[str] | None,
+        typer.Option(metavar="KEY=A,B", help="Run every combination: --grid lora.r=8,16 train.learning_rate=1e-4,2e-4"),
+    ] = None,
     resume: Annotated[str, typer.Option(metavar="RUN", help="Go on with an interrupted run.")] = "",
     trust_remote_code: Trust = False,
     allow_code: Code = False,
@@ -164,19 +171,19 @@ def run(
     with outcome(as_json=as_json) as done:
         if bool(recipe) == bool(resume):
             raise InputError.one("give either a RECIPE or --resume RUN")
+        if more and not grid:
+            raise InputError.one(f"{more[0]}: one recipe at a time; settings are given by --set or --grid")
         _events_to(openlineage)
-        if recipe:
-            view = run_recipe(
-                recipe,
-                store=store,
-                swaps=data or (),
-                overrides=settings or (),
-                trust_remote_code=trust_remote_code,
-                allow_code=allow_code,
-            )
+        given: dict[str, Any] = {"store": store, "swaps": data or (), "overrides": settings or ()}
+        given |= {"trust_remote_code": trust_remote_code, "allow_code": allow_code}
+        if recipe and grid:
+            swept(done, recipe, [*grid, *(more or ())], **given)
+        elif recipe:
+            view = run_recipe(recipe, **given)
+            done(view, run_lines(view))
         else:
             view = resume_run(resume, store=store, allow_code=allow_code)
-        done(view, run_lines(view))
+            done(view, run_lines(view))
 
 
 @app.command()

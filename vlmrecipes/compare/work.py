@@ -51,6 +51,15 @@ def compare_runs(
     return view
 
 
+def rank_runs(names: Sequence[str], *, store: str, metrics: Sequence[str] = ()) -> dict[str, Any]:
+    """Return the leaderboard of runs, two or more: `sides, leaderboard, pairs, n, common, notes`. Raises as `compare_runs`."""
+    found = sides(names, store)
+    common = common_part(found)
+    told = [scored(side, common, chosen_metrics(found, metrics)) for side in found]
+    view = _board(found, common, [rows for _, rows in told], [summary for summary, _ in told])
+    return view | {"n": len(common.ids), "common": _common(common), "notes": notes(found, common)}
+
+
 def _pair(found: Sequence[Side], common: Common, scores: Sequence[Scores], sizes: Sizes) -> dict[str, Any]:
     (a, b), (before, after) = found, scores
     metrics = differences(before, after, _clusters(a, common))

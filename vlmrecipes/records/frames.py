@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 Entry = tuple[Mapping[str, Any], Mapping[str, Any]]
 
-_TEXTS = ("run", "status", "kind", "recipe", "recipe_version", "snapshot", "model", "created", "error")
+_TEXTS = ("run", "status", "kind", "recipe", "recipe_version", "snapshot", "model", "sweep", "created", "error")
 _METRIC_NUMBERS = ("value", "low", "high", "numerator", "denominator", "macro")
 
 
@@ -28,8 +28,8 @@ class Ledger:
     """What all runs of a store say, read from their folders when it was made."""
 
     runs: pl.DataFrame
-    """One row a run, newest first: `run, status, kind, recipe, recipe_version, snapshot, model, created, error, seconds`, and
-    for every metric its value as `cer`, before training as `base_cer`."""
+    """One row a run, newest first: `run, status, kind, recipe, recipe_version, snapshot, model, sweep, created, error,
+    seconds`, and for every metric its value as `cer`, before training as `base_cer`."""
     metrics: pl.DataFrame
     """One row a run, model and metric: `run, model, metric, spec, value, low, high, numerator, denominator, macro, n`."""
     data: pl.DataFrame
@@ -108,7 +108,8 @@ def _values(line: Mapping[str, Any]) -> dict[str, Any]:
 
 def _run(line: Mapping[str, Any], record: Mapping[str, Any]) -> dict[str, Any]:
     metrics = line["metrics"] or {}
-    about = {"model": (record.get("model") or {}).get("id"), "error": record.get("error") or line.get("why")}
+    about = {key: (record.get(key) or {}).get("id") for key in ("model", "sweep")}
+    about |= {"error": record.get("error") or line.get("why")}
     scores = {name: _number(value) for name, value in (metrics.get("tuned") or {}).items()}
     before = {f"base_{name}": _number(value) for name, value in (metrics.get("base") or {}).items()}
     return {name: line.get(name) for name in _TEXTS} | about | {"seconds": _number(line["seconds"])} | scores | before

@@ -11,6 +11,7 @@
 | `model`                               | id, commit, files, processor and chat template with hashes; what training made     |
 | `train`, `generate`                   | how training went; how answers were generated, cut off, empty, failed              |
 | `metrics`, `baselines`, `warnings`    | values with counts and intervals by model; what would mislead                      |
+| `sweep`                               | only of a run of a sweep: its `id`, the `place` in it and the `settings` tried     |
 | `environment`                         | machine, packages, code revision, variables of an allow-list                       |
 | `outputs`, `seal`                     | every file with its hash; SHA-256 of the canonical JSON of all the rest            |
 """

@@ -205,10 +205,13 @@ def _tainted(
 ) -> tuple[dict[int, dedup.Twin], dict[int, tuple[str, int]]]:
     """Return the training rows with an image near one of this set's eval side, or of `benchmarks`. Eval wins."""
     train = [row for row in kept if sides[row] == "train"]
-    evals = sorted((row for row in kept if sides[row] == "eval"), key=lambda row: rows.ranks[row], reverse=True)
-    held = {look: str(row) for row in evals for look in rows.looks[row]}
+    evals = sorted((row for row in kept if sides[row] == "eval"), key=lambda row: (rows.ranks[row], rows.contents[row]))
+    held: dict[Look, str] = {}
+    for place, row in enumerate(evals):
+        for look in rows.looks[row]:
+            held.setdefault(look, f"{place:012}")  # so that the first in rank is named, wherever its row stands
     own = dedup.contaminated(train, rows.looks, rows.alike, held)
-    twins = {row: dedup.Twin(int(name), distance) for row, (name, distance) in own.items()}
+    twins = {row: dedup.Twin(evals[int(name)], distance) for row, (name, distance) in own.items()}
     if not benchmarks:
         return twins, {}
     near = rows.declaration.dedup.near

@@ -20,9 +20,11 @@ from safetensors.torch import load_file, save_file
 from server import MODEL, Server, serving
 from tiny import processor
 
+from vlmrecipes.evaluate.engines import external
 from vlmrecipes.models.catalog import resolve
 from vlmrecipes.models.load import load_model
 from vlmrecipes.records import predictions, record
+from vlmrecipes.verification import verify_run
 
 if TYPE_CHECKING:
     from scored import Scored
@@ -69,7 +71,8 @@ def test_a_server_is_scored_as_the_same_model_here(scored: Scored, scored_store:
     told = record.read(folder)
     assert told["generate"]["tuned"]["engine"] == "openai"
     assert told["generate"]["tuned"]["probes"]["batch_vs_single"] == {"rows": ROWS, "equal": ROWS}
-    assert record.check_seal(folder) == []
+    levels = verify_run(folder.name, store=scored.store)["levels"]
+    assert [name for name, level in levels.items() if not level["ok"]] == []
     assert not [path for path in folder.rglob("*") if path.is_file() and KEY.encode() in path.read_bytes()]
 
 
@@ -114,7 +117,9 @@ def wait_for_quiet(server: Server) -> None:
 
 
 @pytest.mark.skipif(shutil.which("tesseract") is None, reason="tesseract is not installed")
-def test_plain_ocr_is_scored_like_a_model(scored: Scored, scored_store: Scored) -> None:
+def test_plain_ocr_is_scored_like_a_model(
+    scored: Scored, scored_store: Scored, monkeypatch: pytest.MonkeyPatch
+) -> None:
     given = words(scored, scored_store, "--engine", "tesseract", "--json")
     first, second = (record.read(Path(one_object(inside(*given))["record"]).parent) for _ in range(2))
     assert first["metrics"]["tuned"]["cer"]["n"] == ROWS
@@ -122,6 +127,12 @@ def test_plain_ocr_is_scored_like_a_model(scored: Scored, scored_store: Scored) 
     assert "eng.traineddata" in first["model"]["files"]
     assert [one["generate"]["tuned"]["cached"] for one in (first, second)] == [0, ROWS]
     assert first["metrics"] == second["metrics"]
+    found = verify_run(first["run"], store=scored.store, regenerate=2)
+    assert found["ok"], found["levels"]
+    assert found["levels"]["regenerate"]["equal"] == 2
+    monkeypatch.setattr(external, "version", lambda: "0.1")
+    problems = verify_run(first["run"], store=scored.store)["levels"]["inputs"]["problems"]
+    assert problems == [f"model tesseract: {first['model']['revision']} then, 0.1 now"]
 
 
 def test_an_adapter_that_is_not_what_it_was_is_told(scored: Scored, scored_store: Scored) -> None:

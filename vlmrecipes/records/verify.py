@@ -10,8 +10,11 @@ from typing import Any
 
 from vlmrecipes.data.snapshot import Snapshot, open_snapshot, samples_fingerprint
 from vlmrecipes.errors import StoreError, VlmRecipesError
+from vlmrecipes.evaluate.engines.external import model_of
 from vlmrecipes.fingerprint import file_sha256, fingerprint, sha256
-from vlmrecipes.models.catalog import resolve
+from vlmrecipes.models.catalog import ModelRef, resolve
+from vlmrecipes.plan.checks import EXTERNAL
+from vlmrecipes.recipe import Eval
 from vlmrecipes.records import predictions, record
 from vlmrecipes.records.environment import environment
 from vlmrecipes.records.rescore import rescored
@@ -55,7 +58,7 @@ def _told(check: Callable[[], Problems]) -> list[str]:
 def _inputs(folder: Path, store: str) -> Problems:
     found = record.read(folder)
     yield from _told(lambda: _recipe(folder, found))
-    yield from _told(lambda: _model(found["model"]))
+    yield from _told(lambda: _model(found))
     for part in {part["snapshot"]: part for part in found["data"]}.values():
         yield from _told(lambda part=part: _snapshot(store, part))  # type: ignore[misc]
     if (folder / predictions.NAME).exists():
@@ -76,12 +79,22 @@ def _recipe(folder: Path, found: Mapping[str, Any]) -> Problems:
         yield "plan.json: not the plan that was run"
 
 
-def _model(model: Mapping[str, Any]) -> Problems:
-    """Compare the base model's files, which may have been replaced under the same name."""
-    there = resolve(model["id"], model["revision"], weights=any(_is_weights(name) for name in model["files"])).files
+def _model(found: Mapping[str, Any]) -> Problems:
+    """Compare the model's files, which may have been replaced under the same name; of a program, its version too."""
+    model = found["model"]
+    there = _there(model, found["recipe"]["resolved"]["eval"])
+    if model["revision"] not in ("", there.revision):
+        yield f"model {model['id']}: {model['revision']} then, {there.revision or 'none'} now"
     for name, digest in model["files"].items():
-        if there.get(name) != digest:
-            yield f"model {model['id']}: {name} {'has changed' if name in there else 'is gone'}"
+        if there.files.get(name) != digest:
+            yield f"model {model['id']}: {name} {'has changed' if name in there.files else 'is gone'}"
+
+
+def _there(model: Mapping[str, Any], scoring: Mapping[str, Any]) -> ModelRef:
+    """Return what stands under the model's name today; nobody can say that of a server's."""
+    if scoring["engine"] in EXTERNAL:
+        return model_of(Eval.model_validate_json(json.dumps(scoring)))
+    return resolve(model["id"], model["revision"], weights=any(_is_weights(name) for name in model["files"]))
 
 
 def _is_weights(name: str) -> bool:

@@ -147,7 +147,7 @@ def resume_run(name: str, *, store: str, allow_code: bool = False) -> dict[str, 
     """Go on with an interrupted or failed run, and return as `run_recipe`. A complete one only gets its exports."""
     folder = ledger.find(ledger.home(store), name)
     if record.read(folder)["status"] == "complete":
-        say(f"{folder.name} is complete; what is left are exports that it has not yet")
+        say(f"{folder.name} is complete; nothing to train")
         after.export_asked(folder, read_plan(folder / "plan.json"))
         return ledger.outcome(folder)
     plan = read_plan(folder / "plan.json")

@@ -206,6 +206,27 @@ def test_wrong_settings_are_told_at_once(trained: Trained) -> None:
     assert "no type 'q3'" in text
 
 
+def test_a_recipe_whose_exports_cannot_be_written_fails_its_plan(
+    trained: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import torch
+
+    monkeypatch.setenv("LLAMA_CPP", str(tmp_path))
+    asked = ('export.formats=["gguf", "merged_4bit"]',)
+    found = vlmrecipes.planned(trained.recipe, store=trained.store, overrides=asked)["problems"]
+    told = [each["problem"] for each in found if each["key"] == "export.formats"]
+    assert told[-1].startswith(f"{tmp_path}: convert_hf_to_gguf.py of llama.cpp was not found")
+    if not torch.cuda.is_available():
+        assert told[0] == "merged_4bit needs a CUDA GPU, and there is none here"
+
+
+def test_a_complete_run_gets_the_exports_that_it_has_not_yet(trained: Trained, exported: dict[str, Path]) -> None:
+    before = exports.listed(trained.folder)
+    view = vlmrecipes.resume_run(trained.run, store=trained.store)
+    assert exports.listed(trained.folder) == before, "it has them"
+    assert str(exported["merged_16bit"]) in [each["path"] for each in view["exports"]]
+
+
 def test_folder_that_is_not_empty_is_refused(trained: Trained, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     words = ("--format", "adapter", "-o", tmp_path, "--store", trained.store, "--json")

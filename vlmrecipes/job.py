@@ -33,6 +33,7 @@ from vlmrecipes.plan.checks import EXTERNAL
 from vlmrecipes.progress import track
 from vlmrecipes.records import atomic, ledger
 from vlmrecipes.records.scoring import evaluated, rows_of, values
+from vlmrecipes.train import fleet
 from vlmrecipes.train.backend import OWN_PROCESS, Backend, backend
 
 if TYPE_CHECKING:
@@ -66,12 +67,18 @@ def main(folder: Path, only: str = "") -> int:
     try:
         _Job(folder, only).work()
     except VlmRecipesError as error:
-        atomic.write_bytes(folder / FAILURE, str(error).encode())
+        _tell(folder, str(error))
         return 1
     except Exception as error:
-        atomic.write_bytes(folder / FAILURE, f"{type(error).__name__}: {error}".encode())
+        _tell(folder, f"{type(error).__name__}: {error}")
         raise
     return 0
+
+
+def _tell(folder: Path, failure: str) -> None:
+    """Say why it failed; of several processes, the first to fail knows."""
+    if not (folder / FAILURE).exists():
+        atomic.write_bytes(folder / FAILURE, failure.encode())
 
 
 def _end_with_parent() -> None:
@@ -104,17 +111,23 @@ class _Job:
         path = self.folder / f"{name}.json"
         if path.exists() or self.only not in ("", name):
             return
-        if name == "trained" and not self.only and self.recipe.train.backend in OWN_PROCESS:
+        if name == "trained" and not self.only and self._trains_apart():
             self._apart(name)
         else:
-            atomic.write_bytes(path, json.dumps(work(name), ensure_ascii=False).encode())
+            told = json.dumps(work(name), ensure_ascii=False).encode()
+            if not fleet.first():
+                return
+            atomic.write_bytes(path, told)
         for journal in self.folder.glob(f"{name}-*.rows.jsonl"):
             journal.unlink()
 
+    def _trains_apart(self) -> bool:
+        return self.recipe.train.backend in OWN_PROCESS or self.recipe.train.devices > 1
+
     def _apart(self, name: str) -> None:
-        """Do a stage in a process of its own, which has the device to itself."""
+        """Do a stage in a process of its own, or in one for each device, which has the device to itself."""
         self._forget()
-        command = [sys.executable, "-m", "vlmrecipes.job", str(self.folder), name]
+        command = [*fleet.command(self.recipe.train.devices), "vlmrecipes.job", str(self.folder), name]
         with subprocess.Popen(command, stdin=subprocess.PIPE) as stage:  # noqa: S603 - our own module
             code = stage.wait()
         if code:
@@ -176,14 +189,20 @@ class _Job:
             watch=self._watch(processor),
         )
         self._model = None
-        for name in ("checkpoints", "best"):
-            shutil.rmtree(self.folder / name, ignore_errors=True)
-        for name in ("rows.arrow", LENGTHS):
-            (self.folder / name).unlink(missing_ok=True)
+        fleet.wait()
+        if fleet.first():
+            self._forget_training()
         told = asdict(result) | about
         told["path"] = result.path.name
         told["parameters"] = {"total": told.pop("total"), "trainable": told.pop("trainable")}
         return told
+
+    def _forget_training(self) -> None:
+        """Delete what only going on with the training needs."""
+        for name in ("checkpoints", "best"):
+            shutil.rmtree(self.folder / name, ignore_errors=True)
+        for name in ("rows.arrow", LENGTHS):
+            (self.folder / name).unlink(missing_ok=True)
 
     def _watch(self, processor: Any) -> Watch | None:
         """Return what is scored while training: always the same samples."""

@@ -115,6 +115,8 @@ class Train(Table):
     gradient_checkpointing: bool = False
     group_by_length: bool = True
     """Batches of rows of like length, in an order that the seed decides."""
+    devices: int = Field(default=1, ge=1)
+    """GPUs, or on a CPU processes, that train together: `batch_size` rows each, or their share of `effective_batch`."""
     seed: int = Field(default=3407, ge=0)
     workers: int = Field(default=0, ge=0)
     """Processes that prepare batches ahead of the model; 0 prepares them in the training process."""
@@ -136,12 +138,14 @@ class Train(Table):
             raise ValueError('`effective_batch` and `batch_tokens` go with `batch_size = "auto"`')
         if self.batch_size == "auto" and (self.effective_batch is None or self.gradient_accumulation > 1):
             raise ValueError('`batch_size = "auto"` takes `effective_batch` instead of `gradient_accumulation`')
+        if (self.effective_batch or 0) % self.devices:
+            raise ValueError(f"`effective_batch` must be a multiple of `devices` = {self.devices}")
         return self
 
     @property
     def rows_a_step(self) -> int:
         """Rows that an optimizer step learns from."""
-        return self.effective_batch or int(self.batch_size) * self.gradient_accumulation
+        return self.effective_batch or int(self.batch_size) * self.gradient_accumulation * self.devices
 
 
 class OpenAI(Table):
@@ -278,6 +282,8 @@ def _unfit(train: Train, grpo: Grpo, lora: Lora | None) -> str:
     """Return what does not go together in training by rewards; empty when all does."""
     if train.batch_size == "auto":
         return f'train.batch_size = "auto" goes with method = "sft": give {train.method} a number of answers'
+    if train.devices > 1:
+        return f'train.devices > 1 goes with method = "sft": {train.method} trains on one'
     if train.rows_a_step % grpo.group:
         product = f"train.batch_size × train.gradient_accumulation ({train.rows_a_step})"
         return f"{product} must be a multiple of grpo.group ({grpo.group}): a step learns from whole groups"

@@ -55,6 +55,7 @@ def test_rows_with_pictures_may_be_kept_apart() -> None:
         ({"batch_size": "auto", "effective_batch": 8, "gradient_accumulation": 2}, "takes `effective_batch`"),
         ({"effective_batch": 8}, "go with `batch_size"),
         ({"batch_tokens": 8}, "go with `batch_size"),
+        ({"batch_size": "auto", "effective_batch": 3, "devices": 2}, "a multiple of `devices`"),
         ({"batch_size": "all"}, "a whole number or 'auto', found 'all'"),
         ({"batch_size": 0}, "greater than or equal to 1"),
     ],

@@ -1,9 +1,14 @@
-"""One small training, as tests and the processes that they start run it."""
+"""One small training, as tests and the processes that they start run it.
+
+python -m training FOLDER SETTINGS     settings as JSON
+"""
 
 from __future__ import annotations
 
+import json
 import os
 import signal
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,12 +22,14 @@ from vlmrecipes.models.turns import Row, rows_of
 from vlmrecipes.recipe import Lora, Train
 from vlmrecipes.rewarding import Grpo
 from vlmrecipes.train.backend import TrainResult
-from vlmrecipes.train.trl_backend import train
+from vlmrecipes.train.trl_backend import begin, train
 from vlmrecipes.train.watch import Watch
 
 STEPS = 6
 SETTINGS = {"batch_size": 2, "gradient_accumulation": 2, "learning_rate": 1e-3, "save_steps": 2, "logging_steps": 1}
 LORA = Lora(r=4, dropout=0.1, projector="lora")
+STEADY = Lora(r=4, projector="lora")
+"""Without dropout, so that it does not matter which process sees a row."""
 
 
 @dataclass
@@ -72,3 +79,8 @@ def run(  # noqa: PLR0913
         base="builtin:reader",
         watch=watch,
     )
+
+
+if __name__ == "__main__":
+    begin(Path(sys.argv[1]))
+    run(Path(sys.argv[1]), lora=STEADY, **json.loads(sys.argv[2]))

@@ -38,6 +38,7 @@ def settings(recipe: Recipe) -> Found:
     problems: Found = []
     if recipe.train.backend == "unsloth":
         problems += _unsloth(recipe, device())
+    problems += _devices(recipe, device())
     if recipe.eval.engine in EXTERNAL:
         ways = f"use it with `vlmrecipes evaluate --engine {recipe.eval.engine}`"
         problems.append(("eval.engine", f"{recipe.eval.engine!r} cannot load what is trained here: {ways}"))
@@ -52,6 +53,17 @@ def settings(recipe: Recipe) -> Found:
     if recipe.train.optimizer == "adamw_8bit" and device() == "cpu":
         problems.append(("train.optimizer", "'adamw_8bit' needs a GPU: use 'adamw_torch' on this machine"))
     return problems
+
+
+def _devices(recipe: Recipe, device: str) -> Found:
+    import torch
+
+    wanted = recipe.train.devices
+    if wanted > 1 and recipe.train.backend == "unsloth":
+        return [("train.devices", "'unsloth' trains on one GPU: use devices = 1, or backend = 'trl'")]
+    if device != "cpu" and wanted > torch.cuda.device_count():
+        return [("train.devices", f"{wanted} are wanted, this machine has {torch.cuda.device_count()}")]
+    return []
 
 
 def _unsloth(recipe: Recipe, device: str) -> Found:

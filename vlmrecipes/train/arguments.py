@@ -35,6 +35,7 @@ def shared(model: Any, settings: Train, steps: int, checkpoints: Path) -> dict[s
         "save_total_limit": None,
         "report_to": "none",
         "disable_tqdm": True,
+        **_together(settings.devices, _on_gpu(model)),
         **_optimizer(settings, _on_gpu(model)),
         **_precision(model),
         **_loader(settings.workers, on_gpu=_on_gpu(model)),
@@ -42,8 +43,29 @@ def shared(model: Any, settings: Train, steps: int, checkpoints: Path) -> dict[s
 
 
 def rows_at_once(settings: Train) -> int:
-    """Return how many rows a batch of the loader holds."""
-    return settings.rows_a_step // settings.gradient_accumulation
+    """Return how many rows a batch of a device's loader holds."""
+    return settings.rows_a_step // settings.gradient_accumulation // settings.devices
+
+
+def one_device(args: Any) -> Any:
+    """Return TRL's configuration held to the device of this process.
+
+    transformers would spread a batch over all GPUs that it sees. Several processes on a CPU it tells "cpu:0", to which torch
+    loads no checkpoint.
+    """
+    import torch
+
+    if args.device.type == "cpu":
+        args.__dict__["_setup_devices"] = torch.device("cpu")
+    args._n_gpu = min(args.n_gpu, 1)  # noqa: SLF001 - there is no other way
+    return args
+
+
+def _together(devices: int, on_gpu: bool) -> dict[str, Any]:
+    """Return how several processes share gradients; some weights may have none, since a batch may hold no picture."""
+    if devices == 1:
+        return {}
+    return {"ddp_find_unused_parameters": True, "ddp_backend": "nccl" if on_gpu else "gloo"}
 
 
 def _optimizer(settings: Train, on_gpu: bool) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from vlmrecipes.data.loader import decode
 from vlmrecipes.data.order import Groups
 from vlmrecipes.models.chat import Chat
 from vlmrecipes.models.turns import text_of
-from vlmrecipes.train.arguments import shared
+from vlmrecipes.train.arguments import one_device, shared
 from vlmrecipes.train.curve import Judge, summary
 from vlmrecipes.train.rewards import Term, best, terms
 from vlmrecipes.train.rows import Reader, prompts
@@ -88,23 +88,25 @@ def arguments(task: Task, grpo: Grpo, model: Any, found: Sequence[Term], never: 
     from trl import GRPOConfig
 
     method = task.settings.method
-    return GRPOConfig(
-        num_generations=grpo.group,
-        reward_weights=[term.weight for term in found],
-        beta=grpo.beta,
-        epsilon=grpo.epsilon,
-        epsilon_high=grpo.epsilon_high,
-        max_completion_length=grpo.max_completion_length,
-        mask_truncated_completions=grpo.mask_truncated,
-        temperature=grpo.temperature,
-        top_p=grpo.top_p,
-        top_k=grpo.top_k,
-        generation_kwargs={"suppress_tokens": list(never)} if never else None,
-        num_iterations=grpo.iterations,
-        loss_type=grpo.loss_type or LOSSES[method],
-        scale_rewards=grpo.scale_rewards,
-        importance_sampling_level="sequence" if method == "gspo" else "token",
-        **shared(model, task.settings, task.steps, task.run / "checkpoints"),
+    return one_device(
+        GRPOConfig(
+            num_generations=grpo.group,
+            reward_weights=[term.weight for term in found],
+            beta=grpo.beta,
+            epsilon=grpo.epsilon,
+            epsilon_high=grpo.epsilon_high,
+            max_completion_length=grpo.max_completion_length,
+            mask_truncated_completions=grpo.mask_truncated,
+            temperature=grpo.temperature,
+            top_p=grpo.top_p,
+            top_k=grpo.top_k,
+            generation_kwargs={"suppress_tokens": list(never)} if never else None,
+            num_iterations=grpo.iterations,
+            loss_type=grpo.loss_type or LOSSES[method],
+            scale_rewards=grpo.scale_rewards,
+            importance_sampling_level="sequence" if method == "gspo" else "token",
+            **shared(model, task.settings, task.steps, task.run / "checkpoints"),
+        )
     )
 
 

@@ -15,8 +15,9 @@ from vlmrecipes.data.order import Order
 from vlmrecipes.models import memory
 from vlmrecipes.models.chat import ALL_OR_NONE
 from vlmrecipes.recipe import Train
-from vlmrecipes.train.arguments import pixels, rows_at_once, shared
+from vlmrecipes.train.arguments import one_device, pixels, rows_at_once, shared
 from vlmrecipes.train.collate import IGNORE, Collator
+from vlmrecipes.train.fleet import own
 from vlmrecipes.train.micro import MicroCollator
 from vlmrecipes.train.rows import dataset
 from vlmrecipes.train.trainer import Steady
@@ -32,7 +33,7 @@ def trainer(task: Task, model: Any, **more: Any) -> Any:
         model=model,
         args=arguments(model, settings, task.steps, task.run / "checkpoints", own_loss=task.own_loss),
         data_collator=_collator(task, model),
-        train_dataset=dataset(task.rows, task.lengths, task.readers, task.run / "rows.arrow"),
+        train_dataset=dataset(task.rows, task.lengths, task.readers, own(task.run) / "rows.arrow"),
         processing_class=task.processor,
         order=Order(task.lengths, rows_at_once(settings), settings.seed, by_length=settings.group_by_length),
         **more,
@@ -55,11 +56,13 @@ def arguments(model: Any, settings: Train, steps: int, checkpoints: Path, *, own
     from trl import SFTConfig
 
     vocabulary = model.config.get_text_config().vocab_size
-    return SFTConfig(
-        max_length=None,
-        dataset_kwargs={"skip_prepare_dataset": True},
-        loss_type="chunked_nll" if vocabulary >= memory.LARGE_VOCABULARY and not own_loss else "nll",
-        **shared(model, settings, steps, checkpoints),
+    return one_device(
+        SFTConfig(
+            max_length=None,
+            dataset_kwargs={"skip_prepare_dataset": True},
+            loss_type="chunked_nll" if vocabulary >= memory.LARGE_VOCABULARY and not own_loss else "nll",
+            **shared(model, settings, steps, checkpoints),
+        )
     )
 
 

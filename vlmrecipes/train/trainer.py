@@ -9,7 +9,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from vlmrecipes.train.checkpoints import aside, forget
+from vlmrecipes.train.checkpoints import forget
+from vlmrecipes.train.fleet import aside_together, first
 
 
 class Steady:
@@ -44,13 +45,14 @@ class Steady:
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         folder = Path(self.args.output_dir)
-        with aside(folder / f"checkpoint-{self.state.global_step}") as temporary:
+        with aside_together(folder / f"checkpoint-{self.state.global_step}") as temporary:
             self._aside = str(temporary.parent)
             try:
                 super()._save_checkpoint(model, trial)  # type: ignore[misc] # known once trl is loaded
             finally:
                 self._aside = ""
-        forget(folder)
+        if first():
+            forget(folder)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         if hasattr(self.model, "peft_config"):

@@ -11,10 +11,9 @@ from vlmrecipes.errors import RunError
 from vlmrecipes.models.catalog import ModelRef
 from vlmrecipes.models.parts import Targets, compressed
 from vlmrecipes.models.turns import Row
-from vlmrecipes.progress import track
 from vlmrecipes.recipe import Lora, Recipe, Train
 from vlmrecipes.rewarding import Grpo
-from vlmrecipes.train import board, sft
+from vlmrecipes.train import board, fleet, sft
 from vlmrecipes.train import grpo as rl
 from vlmrecipes.train import lora as adapters
 from vlmrecipes.train.backend import TrainResult
@@ -31,8 +30,9 @@ if TYPE_CHECKING:
 Attach = Callable[[Any, Lora, Targets], Any]
 
 
-def begin(run: Path) -> None:
-    """Nothing to make ready; see `Backend`."""
+def begin(run: Path) -> None:  # noqa: ARG001 - nothing is compiled
+    """Take the device of this process; see `Backend`."""
+    fleet.begin()
 
 
 def load(ref: ModelRef, recipe: Recipe) -> Any:
@@ -74,9 +74,10 @@ def train(  # noqa: PLR0913
 
     set_seed(settings.seed)
     start = newest(run / "checkpoints") if resume else None
-    log = MetricsLog(run / "metrics.jsonl", board.writer(settings, run, start[1] if start else 0))
+    mine = fleet.own(run)
+    log = MetricsLog(mine / "metrics.jsonl", board.writer(settings, mine, start[1] if start else 0))
     log.rewind(start[1] if start else 0)
-    best = Best(run / "best")
+    best = Best(mine / "best")
     if start is None:
         best.forget()
     targets = None if lora is None else adapters.targets(model, lora)
@@ -95,14 +96,11 @@ def train(  # noqa: PLR0913
         own_loss=attach is not None,
     )
     judge = rl.judge(task)
-    with track("train", steps) as advance:
+    with fleet.track_first("train", steps) as advance:
         advance(start[1] if start else 0)
-        trainer = (rl if grpo else sft).trainer(
-            task,
-            model,
-            peft_config=by_peft,
-            callbacks=[*callbacks(log, advance, watch, best, judge), *board.callbacks(log.board)],
-        )
+        watched = callbacks(log, advance, watch if fleet.first() else None, best, judge)
+        watched += board.callbacks(log.board)
+        trainer = (rl if grpo else sft).trainer(task, model, peft_config=by_peft, callbacks=watched)
         seconds = _fit(trainer, start, settings, steps)
     if selected := best.note():
         trainer.load_weights(best.folder)
@@ -111,7 +109,7 @@ def train(  # noqa: PLR0913
         selected=selected,
         seconds=seconds,
         lora_modules=() if targets is None else compressed((*targets.adapted, *targets.whole)),
-        path=_save(trainer, processor, run, base, lora is not None),
+        path=_save(trainer, processor, mine, base, lora is not None),
         **_counts(trainer, log),
         **rl.told(task, log.entries()),
     )
@@ -148,10 +146,12 @@ def _less_memory(settings: Train) -> str:
 
 def _counts(trainer: Any, log: MetricsLog) -> dict[str, Any]:
     """Return the fields of TrainResult that trainer and log hold."""
+    import torch
+
     losses = [entry["loss"] for entry in log.entries() if "loss" in entry]
     weights = [(weight.numel(), weight.requires_grad) for weight in trainer.model.parameters()]
     return {
-        "samples_seen": trainer.rows_seen,
+        "samples_seen": int(trainer.accelerator.reduce(torch.tensor(trainer.rows_seen, device=trainer.args.device))),
         "loss_first": losses[0],
         "loss_last": losses[-1],
         "trainable": sum(count for count, trained in weights if trained),

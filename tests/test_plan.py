@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 from tiny import MemoryReader, assistant, lines, sample, user
 
@@ -36,6 +37,16 @@ class MemorySnapshot:
 
     def samples(self, split: str | None = None) -> list[Sample]:
         return [one for one in self.held if split in (None, one.split)]
+
+    def to_arrow(self, split: str | None = None) -> pa.Table:
+        names = ("id", "images", "references")
+        rows = [
+            {name: getattr(one, name) for name in names}
+            | {"messages": json.dumps([dict(turn) for turn in one.messages])}
+            for one in self.samples(split)
+        ]
+        types = {"id": pa.string(), "images": pa.list_(pa.string()), "references": pa.list_(pa.string())}
+        return pa.Table.from_pylist(rows, pa.schema(types | {"messages": pa.string()}))
 
     def sizes(self) -> dict[str, tuple[int, int]]:
         return {key: (80, 32) for one in self.held for key in one.images}

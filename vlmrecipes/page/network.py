@@ -76,7 +76,7 @@ def network(nodes: Sequence[Node], edges: Edges) -> Network | None:
     }
     boxes = tuple(Box(known[key], _lines(known[key].label), x, round(y, 1)) for key, (x, y) in places.items())
     lines = tuple(
-        Line(_path(places[one], places[other]), f"{known[one].label} {how} {known[other].label}")
+        Line(_path(places[one], places[other]), f"{_spoken(known[one])} → {_spoken(known[other])} ({how})")
         for one, other, how in kept
     )
     return Network((max(columns) + 1) * (BOX_WIDTH + ACROSS) - ACROSS, most * (BOX_HEIGHT + DOWN) - DOWN, boxes, lines)
@@ -123,6 +123,10 @@ def _deepen(start: str, before: Mapping[str, Sequence[str]], depth: dict[str, in
 
 def _mean(values: Sequence[float]) -> float:
     return sum(values) / len(values) if values else 0.0
+
+
+def _spoken(node: Node) -> str:
+    return f"{node.kind} {node.label}"
 
 
 def _lines(label: str) -> tuple[str, ...]:

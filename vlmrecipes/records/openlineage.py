@@ -25,7 +25,7 @@ VARIABLE = "VLMRECIPES_OPENLINEAGE"
 """Environment variable that names the file events are appended to."""
 Kind = Literal["START", "RUNNING", "COMPLETE", "FAIL", "ABORT"]
 ENDS: dict[str, Kind] = {"complete": "COMPLETE", "failed": "FAIL", "interrupted": "ABORT"}
-PRODUCER = f"https://pypi.org/project/vlmrecipes/{VERSION}"
+PRODUCER = f"urn:vlmrecipes:{VERSION}"
 SPEC = "https://openlineage.io/spec"
 EVENT = f"{SPEC}/2-0-2/OpenLineage.json#/$defs/RunEvent"
 FACETS = {
@@ -107,18 +107,20 @@ def _run_facets(record: Mapping[str, Any], *, ended: bool) -> Iterator[tuple[str
             yield _facet("parent", run={"runId": run_id(parent["run"])}, job=_job(record))
     if ended and record.get("error"):
         yield _facet("errorMessage", message=str(record["error"]), programmingLanguage="PYTHON")
-    metrics = record.get("metrics") or {}
     own = {
         "run": record["run"],
         "recipe": (record.get("recipe") or {}).get("fingerprint"),
         "plan": (record.get("plan") or {}).get("fingerprint"),
-        "metrics": {
-            model: {told.get("spec", name): told.get("value") for name, told in by.items()}
-            for model, by in metrics.items()
-        },
-        "seal": record.get("seal"),
     }
+    if ended:
+        own |= {"seal": record.get("seal"), "metrics": _metrics(record.get("metrics") or {})}
     yield OWN, {"_producer": PRODUCER, "_schemaURL": f"{SPEC}/2-0-2/OpenLineage.json#/$defs/RunFacet"} | own
+
+
+def _metrics(found: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    return {
+        model: {told.get("spec", name): told.get("value") for name, told in by.items()} for model, by in found.items()
+    }
 
 
 def _job(record: Mapping[str, Any]) -> dict[str, Any]:

@@ -257,9 +257,12 @@ def broken_reader(folder: Path) -> Path:
 def test_a_run_that_fails_leaves_a_record_that_says_why(project: Project) -> None:
     reader = broken_reader(project.folder / "reader")
     recipe = changed(project, "broken.toml", ('"builtin:reader"', json.dumps(str(reader))))
-    found = project.says("run", recipe, *SETTINGS, code=1)
+    found = project.says("run", recipe, *SETTINGS, "--openlineage", "events.jsonl", code=1)
     folder = max(project.runs.iterdir())
     assert folder.name in found["error"]
+    events = [json.loads(line) for line in (project.folder / "events.jsonl").read_text().splitlines()]
+    assert [event["eventType"] for event in events] == ["START", "FAIL"]
+    assert "its weights cannot be loaded" in events[1]["run"]["facets"]["errorMessage"]["message"]
     assert "--resume" in found["error"]
     left = record.read(folder)
     assert left["status"] == "failed"

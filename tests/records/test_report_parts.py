@@ -124,8 +124,8 @@ def test_every_series_of_a_training_log_is_found_and_damage_passed_over(tmp_path
     ]
     (tmp_path / "metrics.jsonl").write_text("\n".join(map(json.dumps, entries)) + '\n{"step": 3, "lo')
     found = logged.series(tmp_path)
-    assert list(found) == ["loss", "reward", "cer while training", "reward of cer", "gradient norm"]
-    assert [found["loss"], found["cer while training"], found["reward of cer"]] == [[(1, 2.0)], [(2, 0.5)], [(1, 1.0)]]
+    assert list(found) == ["loss", "mean reward", "cer while training", "reward cer", "gradient norm"]
+    assert [found["loss"], found["cer while training"], found["reward cer"]] == [[(1, 2.0)], [(2, 0.5)], [(1, 1.0)]]
     assert logged.series(tmp_path / "absent") == {}
 
 

@@ -5,18 +5,25 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-TITLES = {"grad_norm": "gradient norm"}
+TITLES = {
+    "grad_norm": "gradient norm",
+    "reward": "mean reward",
+    "length": "tokens an answer",
+    "truncated": "share of answers cut",
+    "zero_variance": "share of groups of equal reward",
+    "kl": "divergence (KL)",
+}
 """How a figure of the log is called, where that is not its name with blanks."""
 APART = ("step", "epoch", "seconds", "eval", "rewards")
 """Keys of a line that are no figures of its step."""
-FIRST = ("loss", "reward")
+FIRST = ("loss", "mean reward")
 LAST = ("learning rate", "gradient norm")
 
 Points = list[tuple[float, float]]
 
 
 def series(folder: Path) -> dict[str, Points]:
-    """Return `(step, value)` points by name from a run's training log: the loss first, then metrics scored meanwhile.
+    """Return `(step, value)` points by name from a run's training log: loss first, then rewards and metrics scored meanwhile.
 
     Lines cut off by a crash are passed over.
     """
@@ -39,7 +46,7 @@ def _points(line: str) -> list[tuple[float, str, float]]:
         entry = json.loads(line)
         named = {TITLES.get(key, key.replace("_", " ")): value for key, value in entry.items() if key not in APART}
         named |= {f"{name} while training": value for name, value in (entry.get("eval") or {}).items()}
-        named |= {f"reward of {name}": told.get("mean") for name, told in (entry.get("rewards") or {}).items()}
+        named |= {f"reward {name}": told.get("mean") for name, told in (entry.get("rewards") or {}).items()}
         return [(float(entry["step"]), name, float(value)) for name, value in named.items() if value is not None]
     except (ValueError, KeyError, TypeError, AttributeError):
         return []

@@ -119,8 +119,15 @@ def _ingest_lines(result: dict[str, Any]) -> list[str]:
             f"  moved since the parent: {result['moves']['to_eval']} to eval, {result['moves']['to_train']} to train; "
             f"largest joined group {result['largest_group']} rows; contradictions {result['contradictions']['count']}"
         ),
+        *([f"  warning: {_MANY}"] if result["brought_to_eval"] > MANY_BROUGHT * rows["samples"] else []),
         *([f"  warning: {leaks} stand on both sides; a plan on this snapshot refuses shared images"] if leaks else []),
     ]
+
+
+MANY_BROUGHT = 0.1
+_MANY = (
+    "so many came to eval by look-alikes; where these are no copies, a smaller dedup.near (or none) keeps them apart"
+)
 
 
 @app.command()

@@ -47,8 +47,8 @@ def show(
 
     with outcome(as_json=as_json) as done:
         snapshot = open_snapshot(store, name)
-        page = write_page(snapshot, html) if html else None
-        view = describe(snapshot) | (page or {})
+        view = describe(snapshot)
+        view |= write_page(snapshot, html, view["statistics"]) if html else {}
         done(view, [f"page: {html}"] if html else show_lines(view))
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -140,6 +140,11 @@ class Snapshot:
         The images table is the store's: it holds other datasets' images too.
         """
         return columns(self.table(role), names)
+
+    def pieces(self, role: str, name: str, size: int) -> Iterator[pa.Array]:
+        """Yield a column of the snapshot's `images`, `samples` or `drops`, at most `size` rows at a time."""
+        batches = self.table(role).search().select([name]).to_batches(size)
+        return (batch[name] for batch in batches)
 
     def table(self, role: str) -> Any:
         """Return a read-only handle of the snapshot's `images`, `samples` or `drops`, at the version that it names."""

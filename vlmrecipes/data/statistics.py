@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 from vlmrecipes.data.scripts import Scripts
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 TOP = 20
 BINS = 24
 PIECE = 20_000
-"""Distinct texts held as Python objects at a time."""
+"""Rows whose texts are held at a time."""
 QUANTILES = (5, 25, 50, 75, 95)
 _WORD = r"\S+"
 
@@ -39,16 +39,20 @@ def statistics(snapshot: Snapshot) -> dict[str, Any]:
 
     Lengths are in code points and in words (runs of what is not white space); sizes in pixels of the stored images.
     """
-    # The two columns of texts are read one after the other: together they may be larger than all the rest.
-    prompts, turns = _chats(snapshot.columns("samples", ("messages",))["messages"])
-    samples = snapshot.columns("samples", ("images", "references", "group", "split", "source"))
+    import pyarrow.compute as pc
+
+    prompts, turns = _chats(snapshot.pieces("samples", "messages", PIECE))
+    references = _text(map(pc.list_flatten, snapshot.pieces("samples", "references", PIECE)))
+    replies = snapshot.columns("samples", ("references",))["references"]
+    replied = {"references_a_sample": _counts(_lengths(replies)), "answers": answers(replies)}
+    del replies  # the texts may be larger than all the rest
+    samples = snapshot.columns("samples", ("images", "group", "split", "source"))
     return {
         "images": _images(snapshot, samples["images"]),
         "prompt": prompts,
-        "references": _references(samples["references"]),
-        "references_a_sample": _counts(_lengths(samples["references"])),
+        "references": references,
         "turns_a_sample": turns,
-        "answers": answers(samples["references"]),
+        **replied,
         "splits": {side: _side(samples, side) for side in ("train", "eval")},
         "sources": _sources(samples),
         "drops": _drops(snapshot),
@@ -140,58 +144,43 @@ def _images(snapshot: Snapshot, lists: pa.ChunkedArray) -> dict[str, Any]:
     }
 
 
-def _chats(messages: pa.ChunkedArray) -> tuple[dict[str, Any], dict[str, int]]:
-    """Return the measures of what users say, and how many turns how many chats have. Each distinct chat is parsed once."""
+def _chats(pieces: Iterable[pa.Array]) -> tuple[dict[str, Any], dict[str, int]]:
+    """Return the measures of what users say, and how many turns how many chats have."""
     import numpy as np
 
-    encoded, turns = _encoded(messages), []
+    turns: list[np.ndarray] = [np.zeros(0, np.int64)]
 
-    def prompts() -> Iterator[list[str]]:
-        for texts in _pieces(encoded):
-            chats = [json.loads(text) for text in texts]
-            turns.append(np.array([len(chat) for chat in chats], np.int64))
-            yield [prompt_text(chat) for chat in chats]
+    def prompts(texts: list[str], places: np.ndarray) -> list[str]:
+        chats = [json.loads(text) for text in texts]
+        turns.append(np.array([len(chat) for chat in chats], np.int64)[places])
+        return [prompt_text(chat) for chat in chats]
 
-    places = encoded.indices.to_numpy()
-    measured = _text(prompts(), places)
-    return measured, _counts(np.concatenate([*turns, np.zeros(0, np.int64)])[places])
+    return _text(pieces, prompts), _counts(np.concatenate(turns))
 
 
-def _references(lists: pa.ChunkedArray) -> dict[str, Any]:
-    encoded = _encoded(_flat(lists))
-    return _text(_pieces(encoded), encoded.indices.to_numpy())
+def _text(
+    pieces: Iterable[pa.Array], told: Callable[[list[str], np.ndarray], list[str]] = lambda texts, _: texts
+) -> dict[str, Any]:
+    """Return lengths and scripts of texts, which come a piece at a time: all as Python objects would fill the memory.
 
-
-def _encoded(column: pa.ChunkedArray) -> pa.DictionaryArray:
-    """Return the column with each distinct text once."""
-    import pyarrow as pa
-
-    return pa.chunked_array(column, pa.large_string()).combine_chunks().dictionary_encode()
-
-
-def _pieces(encoded: pa.DictionaryArray) -> Iterator[list[str]]:
-    """Yield the distinct texts, some at a time: as Python objects they would take many times the memory."""
-    for start in range(0, len(encoded.dictionary), PIECE):
-        yield encoded.dictionary.slice(start, PIECE).to_pylist()
-
-
-def _text(pieces: Iterable[list[str]], places: np.ndarray) -> dict[str, Any]:
-    """Return lengths and scripts of texts, given with the place among them of what stands in each row."""
+    `told` gives for the distinct texts of a piece, and the place among them of each row's, what is measured.
+    """
     import numpy as np
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    weights, scripts, start = np.bincount(places), Scripts(), 0
+    scripts, different = Scripts(), set[int]()
     lengths: list[np.ndarray] = [np.zeros((2, 0), np.int64)]
-    different: set[int] = set()
-    for texts in pieces:
+    for piece in pieces:
+        encoded = piece.dictionary_encode()
+        places = encoded.indices.to_numpy()
+        texts = told(encoded.dictionary.to_pylist(), places)
         array = pa.array(texts, pa.string())
         measured = (pc.utf8_length(array), pc.count_substring_regex(array, _WORD))
-        lengths.append(np.array([column.to_numpy(zero_copy_only=False) for column in measured], np.int64))
-        scripts.add(texts, weights[start : start + len(texts)])
+        lengths.append(np.array([column.to_numpy(zero_copy_only=False) for column in measured], np.int64)[:, places])
+        scripts.add(texts, np.bincount(places, minlength=len(texts)))
         different.update(map(hash, texts))
-        start += len(texts)
-    characters, words = np.concatenate(lengths, axis=1)[:, places]
+    characters, words = np.concatenate(lengths, axis=1)
     return {
         "distinct": len(different),
         "characters": spread(characters),

@@ -73,9 +73,12 @@ class Double:
     distance: str
 
 
-def write_page(snapshot: Snapshot, target: Path) -> dict[str, Any]:
-    """Write the page to `target`, whole or not at all, under 5 MB; return `{"path", "bytes"}`. Raises InputError."""
-    found, drops = statistics(snapshot), snapshot.drops()
+def write_page(snapshot: Snapshot, target: Path, found: dict[str, Any] | None = None) -> dict[str, Any]:
+    """Write the page to `target`, whole or not at all, under 5 MB; return `{"path", "bytes"}`. Raises InputError.
+
+    `found`: the snapshot's statistics, from a caller that has them.
+    """
+    found, drops = found or statistics(snapshot), snapshot.drops()
     sides: dict[Split, list[str]] = {"train": snapshot.ids("train"), "eval": snapshot.ids("eval")}
     pages = (_page(snapshot, found, (sides, drops), most, width) for most, width in LEVELS)
     page = next((page for page in pages if len(page) < MOST_BYTES), None)

@@ -1,22 +1,23 @@
 """Ingest of 2-megapixel JPEGs to 1000 pixels, against the bare codec, `datasets` and img2dataset; and what growth costs.
 
-    python benchmarks/ingest.py [--images 1000] [--rounds 3] [--grow 10000] [--img2dataset PYTHON]
+    python benchmarks/ingest.py [--images 1000] [--rounds 3] [--grow 10000] [--img2dataset PYTHON] [--part race|growth]
 
 The pictures are cut from clouds of noise, 1632 x 1224, about 300 kB each. Contenders take turns, each in a Python started for
-it, with two processes; seconds are from start to end of that Python, and the best round counts:
+it, with two processes; seconds are from start to end of that Python, and the best round counts, as images a second:
 
 - `vlmrecipes`: the verb `ingest`, everything included: decode, upright, resize, JPEG at quality 95 and 4:4:4, hashes of bytes,
   pixels and looks, exact duplicates, split, store, snapshot.
 - `codec_floor`: Pillow reads, drafts, resizes with LANCZOS and encodes with the same settings. Nothing is kept.
 - `datasets_map`: `load_dataset("imagefolder")`, `.map` with the same resize, `.to_parquet`. `datasets` writes pictures that a
-  function has made as PNG; in `datasets_map_jpeg` the function returns JPEG bytes with the same settings instead.
+  function has made as PNG, so it gets a tenth of the pictures; in `datasets_map_jpeg` the function does what the floor does and
+  returns its bytes.
 - `img2dataset`: its `Resizer` (OpenCV, area, JPEG at quality 95 and 4:2:0), files in, nothing kept; with `--img2dataset`, a
   Python that has it.
 
 Growth: `--grow` pictures are ingested, ingested again unchanged, and again with 1 % more pictures; seconds of processor time of
-all processes, and bytes of the store. `0` leaves it out.
+all processes, and bytes of the store.
 
-Prints one JSON object and writes it to `benchmarks/results/ingest.json`.
+Prints one JSON object and writes it to `benchmarks/results/ingest.json`; with `--part`, the other part stays as it is there.
 """
 
 from __future__ import annotations
@@ -45,6 +46,8 @@ ROOM = (368, 276)
 CLOUDS = 8
 RESULTS = Path(__file__).parent / "results" / "ingest.json"
 FLOOR, OURS, RESIZER = "codec_floor", "vlmrecipes", "img2dataset"
+SHARE = {"datasets_map": 10}
+"""Which part of the pictures a slow contender gets: one in so many."""
 
 
 def cloud(seed: int) -> Any:
@@ -190,22 +193,32 @@ def taken(name: str, folder: Path, out: Path, python: str = sys.executable) -> d
     return {"seconds": round(seconds, 2), "cpu_seconds": round(used, 2)}
 
 
-def race(folder: Path, work: Path, rounds: int, python: str) -> dict[str, Any]:
+def race(files: Sequence[Path], work: Path, rounds: int, python: str) -> dict[str, Any]:
     """Let the contenders take turns; return what each took, and the ratios."""
+    folders = {share: linked(files[::share], work / f"share{share}" / "pictures") for share in {1, *SHARE.values()}}
     names = [name for name in CONTENDERS if name != RESIZER or python]
     found: dict[str, list[dict[str, float]]] = {name: [] for name in names}
     for _ in range(rounds):
         for name in names:
             out = Path(tempfile.mkdtemp(dir=work))
-            found[name].append(taken(name, folder, out, python if name == RESIZER else sys.executable))
+            interpreter = python if name == RESIZER else sys.executable
+            found[name].append(taken(name, folders[SHARE.get(name, 1)], out, interpreter))
             shutil.rmtree(out)
             print(name, found[name][-1], file=sys.stderr)
-    best = {key: {name: min(one[key] for one in found[name]) for name in names} for key in ("seconds", "cpu_seconds")}
-    ratios = {name: round(best["seconds"][name] / best["seconds"][OURS], 3) for name in names if name != OURS}
+    counts = {name: len(files[:: SHARE.get(name, 1)]) for name in names}
+    speeds = {
+        key: {name: round(counts[name] / min(one[key] for one in found[name]), 2) for name in names}
+        for key in ("seconds", "cpu_seconds")
+    }
+    ratios = {name: round(speeds["seconds"][OURS] / speeds["seconds"][name], 3) for name in names if name != OURS}
     return {
+        **about(),
+        "images": len(files),
+        "bytes_per_image": sum(file.stat().st_size for file in files) // len(files),
         "taken": found,
+        "images_per_second": speeds["seconds"],
         "of_codec_floor": ratios.pop(FLOOR),
-        "of_codec_floor_in_cpu_seconds": round(best["cpu_seconds"][FLOOR] / best["cpu_seconds"][OURS], 3),
+        "of_codec_floor_in_processor_time": round(speeds["cpu_seconds"][OURS] / speeds["cpu_seconds"][FLOOR], 3),
         **{f"times_{name}": ratio for name, ratio in ratios.items()},
     }
 
@@ -224,12 +237,24 @@ def growth(files: Sequence[Path], more: Sequence[Path], work: Path) -> dict[str,
     first, unchanged, grown = found.values()
     extra = grown["cpu_seconds"] - unchanged["cpu_seconds"]
     return {
+        **about(),
         "images": len(files),
         "new": len(more),
         **found,
         "unchanged_of_first": round(unchanged["seconds"] / first["seconds"], 4),
         "new_work_of_first": round(extra / first["cpu_seconds"], 4),
         "new_bytes_of_first": round(grown["bytes"] / first["bytes"], 4),
+    }
+
+
+def about() -> dict[str, Any]:
+    """Return when and on what is measured."""
+    packages = ("datasets", "lancedb", "pillow", "pyarrow")
+    return {
+        "date": time.strftime("%Y-%m-%d"),
+        "machine": f"{platform.machine()}, {os.cpu_count()} CPUs, Python {platform.python_version()}",
+        "load": round(os.getloadavg()[0], 1),
+        "versions": {package: version(package) for package in packages},
     }
 
 
@@ -246,31 +271,27 @@ def main() -> None:
     parser.add_argument("--grow", type=int, default=10_000)
     parser.add_argument("--img2dataset", default="", metavar="PYTHON")
     parser.add_argument("--folder", default=None, help="where pictures and stores are made for a while")
+    parser.add_argument("--part", choices=("race", "growth"))
     parser.add_argument("--run", nargs=3, metavar=("CONTENDER", "FOLDER", "OUT"), help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.run:
         CONTENDERS[args.run[0]](Path(args.run[1]), Path(args.run[2]))
         return
+    parts = (args.part,) if args.part else ("race", "growth")
+    result = json.loads(RESULTS.read_text("utf-8")) if RESULTS.exists() else {}
+    new = args.grow // 100
     with tempfile.TemporaryDirectory(dir=args.folder) as name:
         work = Path(name)
         (work / "drawn").mkdir()
-        count = max(args.images, args.grow + args.grow // 100)
+        count = max({"race": args.images, "growth": args.grow + new}[part] for part in parts)
         with get_context("spawn").Pool(PROCESSES) as pool:
             pool.map(partial(draw, work / "drawn", count), range(CLOUDS), chunksize=1)
         files = sorted((work / "drawn").iterdir())
-        some = linked(files[: args.images], work / "pictures")
-        packages = ("datasets", "lancedb", "pillow", "pyarrow")
-        result = {
-            "date": time.strftime("%Y-%m-%d"),
-            "machine": f"{platform.machine()}, {os.cpu_count()} CPUs, Python {platform.python_version()}",
-            "versions": {package: version(package) for package in packages},
-            "images": args.images,
-            "bytes_per_image": sum(file.stat().st_size for file in files) // len(files),
-            **race(some, work, args.rounds, args.img2dataset),
-        }
-        if args.grow:
-            result["growth"] = growth(files[: args.grow], files[args.grow : args.grow + args.grow // 100], work)
-    text = json.dumps(result, indent=1)
+        if "race" in parts:
+            result["race"] = race(files[: args.images], work, args.rounds, args.img2dataset)
+        if "growth" in parts:
+            result["growth"] = growth(files[: args.grow], files[args.grow : args.grow + new], work)
+    text = json.dumps(result, indent=1, sort_keys=True)
     RESULTS.write_text(text + "\n", "utf-8")
     print(text)
 

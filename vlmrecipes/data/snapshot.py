@@ -40,6 +40,7 @@ class Snapshot:
         self.name: str = manifest["snapshot"]
         self.fingerprint: str = manifest["fingerprint"]
         self._samples: dict[Split | None, list[Sample]] = {}
+        self._sides: dict[Split | None, pa.Table] = {}
 
     def samples(self, split: Split | None = None) -> list[Sample]:
         """Return the samples, or those of one side, ordered by id."""
@@ -69,8 +70,10 @@ class Snapshot:
     def _ordered(self, split: Split | None) -> pa.Table:
         import pyarrow.compute as pc
 
-        rows = self._table if split is None else self._table.filter(pc.equal(self._table["split"], split))
-        return rows.sort_by("id")
+        if split not in self._sides:
+            rows = self._table if split is None else self._table.filter(pc.equal(self._table["split"], split))
+            self._sides[split] = rows.sort_by("id")
+        return self._sides[split]
 
     def drops(self) -> list[dict[str, str]]:
         """Return the rows left out: source, key, reason, message."""

@@ -190,6 +190,18 @@ def test_a_plan_made_again_keeps_what_is_not_swapped(grown: Grown) -> None:
     ]
 
 
+def test_a_scoring_may_be_done_again_with_the_weights_of_another_run(grown: Grown, tmp_path: Path) -> None:
+    store = tmp_path / "store"
+    shutil.copytree(grown.store, store)
+    folder = store / "runs" / grown.whole
+    shutil.copytree(Path(vlmrecipes.__file__).parent / "models" / "reader", store / "runs" / grown.cut / "model")
+    found = plan_again(folder, store=str(store), model=grown.cut)
+    assert Path(found.tuned) == store / "runs" / grown.cut / "model"
+    assert found.recipe.model.id == "builtin:reader"
+    with pytest.raises(InputError, match="no-such-model"):
+        plan_again(folder, store=str(store), model="no-such-model")
+
+
 def test_only_a_whole_run_is_reproduced(grown: Grown, tmp_path: Path) -> None:
     store = tmp_path / "store"
     shutil.copytree(grown.store, store)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from vlmrecipes.data.snapshot import open_snapshot
 from vlmrecipes.errors import InputError
-from vlmrecipes.lineage.trace import lineage_of, touched_by
+from vlmrecipes.lineage.trace import _redo, lineage_of, touched_by
 from vlmrecipes.records import predictions, record
 from vlmrecipes.records.graph import KINDS, Graph, add_run
 
@@ -134,6 +134,10 @@ def test_who_scored_the_weights_of_a_run_depends_on_its_data_too() -> None:
     assert graph.nodes["run:d"]["rerun_of"] == "a"
     assert "run:d" not in graph.after(["run:a"]), "the same recipe again has learned nothing from the run before it"
     assert "run:c" not in after
+    assert _redo(graph, ["lines@1"], ["a", "b"])[1:] == [
+        "vlmrecipes rerun a --data latest",
+        "vlmrecipes rerun b --data latest --model RERUN_OF_a",
+    ]
     assert graph.before(["metric:a/tuned/cer"]) >= {"source:lines@1/scans", "model:m"}
 
 

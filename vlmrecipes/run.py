@@ -86,8 +86,7 @@ def ready(  # noqa: PLR0913
     recipe = _recipe(file, overrides)
     check_trust(recipe, file, allowed=trust_remote_code)
     check_code(recipe, str(file), allowed=allow_code)
-    for package in recipe.train.log_to:
-        extras.need(package, f"log to it (train.log_to of {file})")
+    check_logging(recipe, file)
     say(f"plan {recipe.name}")
     plan = make_plan(recipe, store=store, file=str(file), snapshots=swapped(swaps))
     if problems := [*plan.problems, *_data_problems(plan, str(file))]:
@@ -120,16 +119,11 @@ def evaluate_model(  # noqa: PLR0913
     else:
         if not model:
             raise InputError.one("say which model is scored: a model id, a folder, or a run", key="--model")
-        base, tuned = _model(model, store)
+        base, tuned = scored_model(model, store)
         recipe = recipe.model_copy(update={"model": recipe.model.model_copy(update=base)})
         check_trust(recipe, file, allowed=trust_remote_code)
         plan = make_plan(recipe, store=store, file=str(file), snapshots=swapped(swaps), trains=False, tuned=tuned)
-    return begin(
-        plan,
-        file,
-        kind="evaluate",
-        parents=[{"run": Path(plan.tuned).parent.name, "as": "model"}] if plan.tuned else (),
-    )
+    return begin(plan, file, kind="evaluate")
 
 
 def _external(recipe: Recipe, model: str, file: Path, store: str, swaps: Sequence[str]) -> Plan:
@@ -186,13 +180,19 @@ def check_trust(recipe: Recipe, file: Path, *, allowed: bool) -> None:
         raise InputError.one(problem, file=str(file), key="model.trust_remote_code")
 
 
+def check_logging(recipe: Recipe, file: Path) -> None:
+    """Raise MissingExtraError for a package that training is to be logged to and that is not installed."""
+    for package in recipe.train.log_to:
+        extras.need(package, f"log to it (train.log_to of {file})")
+
+
 def check_code(recipe: Recipe, file: str, *, allowed: bool) -> None:
     """Raise InputError for a recipe with rewards that are Python functions, unless that is allowed and they can be used."""
     if problems := code_problems(recipe, file, allowed=allowed):
         raise InputError(problems)
 
 
-def _model(name: str, store: str) -> tuple[dict[str, str], str]:
+def scored_model(name: str, store: str) -> tuple[dict[str, str], str]:
     """Return the recipe's model keys for `name`, and the folder of tuned weights when `name` is a run."""
     try:
         folder = ledger.find(ledger.home(store), name)
@@ -216,7 +216,8 @@ def begin(
 ) -> dict[str, Any]:
     """Make the run's folder from a plan and the recipe's `file`, and do the run; return as `run_recipe`.
 
-    `parents` are `{run, as}`, `fields` more of the record. Raises as `run_recipe`.
+    `parents` are `{run, as}`, beside the run whose weights the plan scores; `fields` are more of the record. Raises as
+    `run_recipe`.
     """
     import numpy as np
 
@@ -225,7 +226,8 @@ def begin(
     name = record.new_run_id()
     folder = ledger.home(plan.store) / name
     source = file.read_bytes()
-    about = {"parents": [dict(parent) for parent in parents], **plan_fields(plan), **fields}
+    weights = [{"run": Path(plan.tuned).parent.name, "as": "model"}] if plan.tuned else []
+    about = {"parents": [*weights, *(dict(parent) for parent in parents)], **plan_fields(plan), **fields}
     record.start(folder, run=name, kind=kind, recipe=recipe_fields(plan.recipe, sha256(source)), **about)
     atomic.write_bytes(folder / "recipe.toml", source)
     atomic.write_bytes(folder / "plan.json", json.dumps(plan.to_json(), indent=2, ensure_ascii=False).encode())

@@ -14,7 +14,7 @@ from vlmrecipes.plan.checks import EXTERNAL
 from vlmrecipes.plan.external import plan_external
 from vlmrecipes.recipe import Data, Part, Recipe
 from vlmrecipes.records import ledger, record
-from vlmrecipes.run import check_code, check_trust, weights_of
+from vlmrecipes.run import check_code, check_logging, check_trust, scored_model, weights_of
 
 LATEST = "latest"
 """Instead of a snapshot's name: the newest of the same dataset."""
@@ -26,14 +26,15 @@ def plan_again(  # noqa: PLR0913 - a run and what is otherwise
     store: str,
     swaps: Mapping[str, str] | None = None,
     overrides: Sequence[str] = (),
+    model: str = "",
     trust_remote_code: bool = False,
     allow_code: bool = False,
 ) -> Plan:
     """Return the plan of the run in `folder`, made anew against `store`, which may have been moved or made again.
 
-    `swaps` is role → snapshot or `latest`; a role that it does not name keeps the exact snapshot that the run used. With
-    nothing changed the plan has the fingerprint that is recorded, as long as the packages are the same.
-    Raises InputError for what is not there any more.
+    `swaps` is role → snapshot or `latest`; a role that it does not name keeps the exact snapshot that the run used. `model` is
+    another run or model id to score, for a run that trained nothing. With nothing changed the plan has the fingerprint
+    that is recorded, as long as the packages are the same. Raises InputError for what is not there any more.
     """
     file = folder / "recipe.toml"
     old = read_plan(folder / "plan.json")
@@ -41,14 +42,16 @@ def plan_again(  # noqa: PLR0913 - a run and what is otherwise
     check_trust(recipe, file, allowed=trust_remote_code)
     if old.trains:
         check_code(recipe, str(file), allowed=allow_code)
+        check_logging(recipe, file)
+    recipe, tuned = _other_model(recipe, old, model, store) if model else (recipe, _tuned(folder, old, store))
     wanted, exact = _data(recipe.data, old, swaps or {})
     # The revision that was found then, where the recipe names none.
-    model = recipe.model.model_copy(update={"revision": old.model.revision or recipe.model.revision})
-    asked = recipe.model_copy(update={"data": exact, "model": model})
+    revision = recipe.model.revision if model else old.model.revision or recipe.model.revision
+    pinned = recipe.model.model_copy(update={"revision": revision})
+    asked = recipe.model_copy(update={"data": exact, "model": pinned})
     if recipe.eval.engine in EXTERNAL and not old.trains:
         plan = plan_external(asked, old.model, store=store, file=str(file))
     else:
-        tuned = _tuned(folder, old, store)
         plan = make_plan(asked, store=store, file=str(file), trains=old.trains, tuned=tuned)
     return replace(plan, recipe=recipe.model_copy(update={"data": wanted}))
 
@@ -89,6 +92,15 @@ def _renamed(named: str | tuple[Part, ...], name: Callable[[str], str]) -> str |
     if isinstance(named, str):
         return name(named)
     return tuple(part.model_copy(update={"snapshot": name(part.snapshot)}) for part in named)
+
+
+def _other_model(recipe: Recipe, old: Plan, model: str, store: str) -> tuple[Recipe, str]:
+    """Return the recipe with the model that is to be scored instead, and the folder of its tuned weights."""
+    if old.trains or recipe.eval.engine in EXTERNAL:
+        why = "trains its own model" if old.trains else f"is answered by {recipe.eval.engine}"
+        raise InputError.one(f"the run {why}: only one that scored a model here can score another", key="--model")
+    base, tuned = scored_model(model, store)
+    return recipe.model_copy(update={"model": recipe.model.model_copy(update=base)}), tuned
 
 
 def _tuned(folder: Path, old: Plan, store: str) -> str:

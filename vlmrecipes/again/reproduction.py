@@ -37,13 +37,8 @@ def reproduce(name: str, *, store: str, trust_remote_code: bool = False, allow_c
     ]:
         raise InputError(problems)
     plan = plan_again(folder, store=store, trust_remote_code=trust_remote_code, allow_code=allow_code)
-    parents = [parent for parent in before.get("parents") or () if parent["as"] == "model"]
-    view = begin(
-        plan,
-        folder / "recipe.toml",
-        kind=before["kind"],
-        parents=[*parents, {"run": folder.name, "as": "reproduction"}],
-    )
+    parents = [{"run": folder.name, "as": "reproduction"}]
+    view = begin(plan, folder / "recipe.toml", kind=before["kind"], parents=parents)
     told = _plans(read_plan(folder / "plan.json"), plan)
     return _judged(folder, view, told) | {"environment": found["environment"]["problems"]}
 

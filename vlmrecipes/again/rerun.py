@@ -21,6 +21,7 @@ def rerun(  # noqa: PLR0913 - a run and what is otherwise
     store: str,
     swaps: Sequence[str] = (),
     overrides: Sequence[str] = (),
+    model: str = "",
     trust_remote_code: bool = False,
     allow_code: bool = False,
     output: Path | None = None,
@@ -28,8 +29,9 @@ def rerun(  # noqa: PLR0913 - a run and what is otherwise
     """Do a run again and return as `run_recipe`, with `rerun_of` and `comparison`, the JSON object of `compare`.
 
     `swaps` are as for `run`, `latest` being the newest snapshot of the same dataset; a role that they do not name keeps the
-    snapshot that the run used. `comparison` is None where the two have nothing in common, or the first has no predictions;
-    `output` is where its page goes. Raises InputError when nothing would be otherwise, and as `run_recipe`.
+    snapshot that the run used. `model` scores another run's weights, for a run that trained nothing. `comparison` is None
+    where the two have nothing in common, or the first has no predictions; `output` is where its page goes.
+    Raises InputError when nothing would be otherwise, and as `run_recipe`.
     """
     folder = ledger.find(ledger.home(store), name)
     if output is not None and not output.absolute().parent.is_dir():
@@ -40,15 +42,13 @@ def rerun(  # noqa: PLR0913 - a run and what is otherwise
         store=store,
         swaps=swapped(swaps),
         overrides=overrides,
+        model=model,
         trust_remote_code=trust_remote_code,
         allow_code=allow_code,
     )
-    if swaps:
+    if swaps and not (overrides or model):
         _check_new(before["data"], plan)
-    parents = [parent for parent in before.get("parents") or () if parent["as"] == "model"]
-    view = begin(
-        plan, folder / "recipe.toml", kind=before["kind"], parents=[*parents, {"run": folder.name, "as": "rerun"}]
-    )
+    view = begin(plan, folder / "recipe.toml", kind=before["kind"], parents=[{"run": folder.name, "as": "rerun"}])
     return view | {"rerun_of": folder.name, "comparison": _compared(folder, view["run"], store, output)}
 
 

@@ -26,6 +26,10 @@ def rerun(
         ),
     ] = None,
     settings: Settings = None,
+    model: Annotated[
+        str,
+        typer.Option(metavar="RUN|ID", help="Of a run that only scored: score another run's model, or another model."),
+    ] = "",
     output: Annotated[
         Path | None, typer.Option("--output", "-o", metavar="FILE.html", help="Also write the comparison as a page.")
     ] = None,
@@ -45,6 +49,7 @@ def rerun(
             store=store,
             swaps=data or (),
             overrides=settings or (),
+            model=model,
             trust_remote_code=trust_remote_code,
             allow_code=allow_code,
             output=output,

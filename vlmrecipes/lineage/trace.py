@@ -212,5 +212,11 @@ def _redo(graph: Graph, snapshots: Sequence[str], runs: Sequence[str]) -> list[s
     return [
         *(f"take the source out of the declaration of {name}; vlmrecipes ingest {name}.toml" for name in datasets),
         *(f"vlmrecipes rerun {run} --data latest" for run in trained),
-        *(f"vlmrecipes rerun {run} --data latest" for run in runs if run not in trained),
+        *(f"vlmrecipes rerun {run} --data latest{_renewed(graph, run, trained)}" for run in runs if run not in trained),
     ]
+
+
+def _renewed(graph: Graph, run: str, trained: Sequence[str]) -> str:
+    """Return whose weights a scoring must take instead, when those that it scored are to be trained again themselves."""
+    old = [other for other in trained if (f"weights:{other}", f"run:{run}") in graph.edges]
+    return f" --model RERUN_OF_{old[0]}" if old else ""

@@ -200,7 +200,7 @@ def test_schemas_name_the_keys() -> None:
     }
     assert set(recipe["properties"]) == {
         *("name", "version", "description"),
-        *("data", "model", "lora", "train", "eval", "export"),
+        *("data", "model", "lora", "train", "grpo", "eval", "export"),
     }
     assert {"max_length", "load_in"} <= set(recipe["$defs"]["Model"]["properties"])
     assert "JsonlSource" in declaration["$defs"]

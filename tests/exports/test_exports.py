@@ -30,8 +30,8 @@ READER = Path(vlmrecipes.__file__).parent / "models" / "reader"
 def exported(trained: Trained, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """Return the folders of the adapter, as the verb writes it, and of the merged model, which the recipe asked for."""
     output = tmp_path_factory.mktemp("exported") / "out"
-    words = ("--to", "adapter", "--samples", 2, "-o", output, "--store", trained.store, "--json")
-    found = one_object(inside("export", trained.run, *words))
+    words = ("--to", "adapter", "--samples", 2, "-o", output, "--hub", "me/example", "--dry-run")
+    found = one_object(inside("export", trained.run, *words, "--store", trained.store, "--json"))
     assert [each["format"] for each in found["exports"]] == ["adapter"]
     assert (found["path"], found["parity"]["ok"], found["hub"]) == (str(output), True, None)
     return {"adapter": output, "merged_16bit": trained.folder / "exports" / "merged_16bit"}
@@ -66,6 +66,12 @@ def test_export_says_what_the_run_says_and_tells_so(trained: Trained, exported: 
         assert told["run"] == trained.run
         assert told["seal"] == record.read(trained.folder)["seal"]
         assert parity["weights"]["compared"] == (141 if told["format"] == "merged_16bit" else 0)
+
+
+def test_a_dry_run_writes_the_card_that_the_hub_would_get(exported: dict[str, Path]) -> None:
+    text = (exported["adapter"] / "README.md").read_text()
+    assert 'model = PeftModel.from_pretrained(model, "me/example")' in text
+    assert "library_name: peft" in text
 
 
 def test_merged_model_comes_with_every_file_that_loads_it(exported: dict[str, Path]) -> None:

@@ -13,7 +13,7 @@ from tiny import MemoryReader, assistant, lines, sample, user
 from vlmrecipes import plan as planning
 from vlmrecipes.data.sample import Sample
 from vlmrecipes.errors import InputError
-from vlmrecipes.plan import Plan, chosen, fitting, make_plan, read_plan, training_rows
+from vlmrecipes.plan import Plan, checks, chosen, fitting, make_plan, read_plan, training_rows
 from vlmrecipes.recipe import Recipe
 
 RECIPE = {
@@ -238,3 +238,11 @@ def test_training_by_rewards_counts_in_prompts() -> None:
     assert keys(many) == ["train.batch_size"]
     assert "a step answers 22 prompts" in many.problems[0].problem
     assert "the train side has 20" in many.problems[0].problem
+
+
+def test_what_a_family_cannot_do_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    recipe = Recipe.model_validate(RECIPE)
+    assert checks.family(recipe, "smolvlm") == []
+    monkeypatch.setattr("vlmrecipes.models.load.device", lambda: "cuda")
+    assert checks.family(recipe, "qwen2_5_vl") == []
+    assert "use '16bit'" in checks.family(recipe, "smolvlm")[0][1]

@@ -65,7 +65,7 @@ class Case:
                 "name": self.family,
                 "version": "1.0.0",
                 "data": {"train": "x"},
-                "model": {"id": str(self.path), "load_in": "full" if self.backend == "trl" else "16bit"},
+                "model": {"id": str(self.path), "load_in": "16bit"},
                 "lora": lora.model_dump() if lora else None,
                 "train": {
                     "backend": self.backend,

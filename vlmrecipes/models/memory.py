@@ -32,9 +32,7 @@ HEADROOM = 0.8
 
 def estimate(ref: ModelRef, model: Model, lora: Lora | None, train: Train | None, longest: int) -> int:
     """Return bytes for training with batches of rows of `longest` tokens; without `train`, for generating."""
-    from transformers import AutoConfig
-
-    config = AutoConfig.from_pretrained(ref.path, trust_remote_code=model.trust_remote_code)
+    config = _config(ref, model)
     weights, adapters = _counts(config, lora)
     held = weights * WEIGHT_BYTES[model.load_in]
     if train is None:
@@ -67,6 +65,17 @@ def _token_bytes(config: Any, train: Train) -> int:
     layers = each * (text.hidden_size * text.num_hidden_layers + PATCHES * _vision_width(config))
     logits = text.vocab_size * 4 * 2 if text.vocab_size < LARGE_VOCABULARY else 0
     return int(layers + logits)
+
+
+def family(ref: ModelRef, model: Model) -> str:
+    """Return the model's kind as transformers names it, such as `qwen2_5_vl`."""
+    return str(_config(ref, model).model_type)
+
+
+def _config(ref: ModelRef, model: Model) -> Any:
+    from transformers import AutoConfig
+
+    return AutoConfig.from_pretrained(ref.path, trust_remote_code=model.trust_remote_code)
 
 
 def available() -> int:

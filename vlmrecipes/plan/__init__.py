@@ -207,6 +207,7 @@ def make_plan(  # noqa: PLR0913
             Problem(file, key, text)
             for key, text in (
                 *checks.settings(recipe),
+                *(checks.family(recipe, memory.family(model, recipe.model)) if trains else ()),
                 *checks.sides(rows, eval_rows, overlong, trains=trains),
                 *checks.rows(recipe, rows or eval_rows, lengths),
                 *(checks.groups(recipe, len(rows)) if trains else []),

@@ -19,6 +19,8 @@ SHOWN = 3
 """Samples named in a problem."""
 EXTERNAL = ("openai", "tesseract")
 """Engines that load no model here."""
+WITHOUT_MIXED = ("smolvlm",)
+"""Families that cannot compute in 16 bits with 32-bit weights."""
 Found = list[tuple[str, str]]
 
 
@@ -53,6 +55,17 @@ def settings(recipe: Recipe) -> Found:
     if recipe.train.optimizer == "adamw_8bit" and device() == "cpu":
         problems.append(("train.optimizer", "'adamw_8bit' needs a GPU: use 'adamw_torch' on this machine"))
     return problems
+
+
+def family(recipe: Recipe, name: str) -> Found:
+    """Return what the model's family cannot do."""
+    from vlmrecipes.models.load import device
+
+    mixed = recipe.model.load_in == "full" and recipe.train.backend == "trl" and device() != "cpu"
+    if name in WITHOUT_MIXED and mixed:
+        why = "transformers puts 16-bit pictures between 32-bit words, which torch refuses"
+        return [("model.load_in", f"'full' cannot be trained on a GPU with {name}: {why}; use '16bit'")]
+    return []
 
 
 def _devices(recipe: Recipe, device: str) -> Found:

@@ -109,3 +109,10 @@ def test_bars_stay_inside_the_chart(counts: list[int], low: int, step: int) -> N
     assert all(0 <= bar.y <= found.floor and abs(bar.y + bar.height - found.floor) < 0.2 for bar in found.bars)
     assert all(re.fullmatch(r"\S+ to \S+: [\d,]+", bar.label) for bar in found.bars)
     json.dumps([tick.at for tick in found.ticks])
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"), [(0.00123, "0.00123"), (1.5, "1.5"), (1000.0, "1,000"), (1234567, "1,234,567")]
+)
+def test_numbers_are_shown_as_people_write_them(value: float, shown: str) -> None:
+    assert gallery._value(value) == shown  # noqa: SLF001 - what it is made of

@@ -13,6 +13,7 @@ from curated import declared, ingested, project
 from hypothesis import given
 from hypothesis import strategies as st
 
+from vlmrecipes.data import scripts
 from vlmrecipes.data.difference import difference
 from vlmrecipes.data.scripts import script, script_counts
 from vlmrecipes.data.snapshot import open_snapshot
@@ -47,9 +48,11 @@ def test_the_script_of_a_character(character: str, expected: str) -> None:
     assert script(character) == expected
 
 
-@given(st.lists(st.text(max_size=12), max_size=8))
-def test_scripts_are_counted_as_one_by_one(texts: list[str]) -> None:
-    found = script_counts(texts, [2] * len(texts))
+@given(st.lists(st.text(max_size=12), max_size=8), st.sampled_from((1, 9, 1 << 20)))
+def test_scripts_are_counted_as_one_by_one(texts: list[str], at_once: int) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(scripts, "_CHARACTERS_AT_ONCE", at_once)
+        found = script_counts(texts, [2] * len(texts))
     names = {script(character) for text in texts for character in text} - {""}
     assert set(found) == names
     for name in names:
@@ -83,6 +86,15 @@ def test_a_prompt_is_what_the_user_says() -> None:
         {"role": "user", "content": "Again."},
     ]
     assert prompt_text(messages) == "Read.\nAgain."
+
+
+def test_texts_read_in_pieces_give_the_same_as_all_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ingested(declared(tmp_path / "a", project(tmp_path / "a", 10)), tmp_path / "store")
+    snapshot = open_snapshot(str(tmp_path / "store"), "pages")
+    whole = statistics(snapshot)
+    monkeypatch.setattr("vlmrecipes.data.statistics.PIECE", 3)
+    assert statistics(snapshot) == whole
+    assert describe(snapshot)["examples"] == [sample.content() for sample in snapshot.samples()[:5]]
 
 
 def test_statistics_say_what_was_ingested(tmp_path: Path) -> None:

@@ -19,6 +19,8 @@ LEVELS = ((48, 320), (48, 200), (24, 200), (12, 160), (4, 120))
 """Samples a split (and drops, and duplicates) and the width of their pictures: the first that fits `MOST_BYTES` is taken."""
 MOST_IMAGES = 6
 """Pictures shown of one sample."""
+WHOLE = 100
+"""From here on numbers are shown without decimals."""
 LONGEST = 600
 """Characters shown of one text."""
 
@@ -226,7 +228,7 @@ def _charts(found: Mapping[str, Any]) -> Iterable[Chart]:
 
 
 def _value(value: float) -> str:
-    return f"{value:,.3g}" if isinstance(value, float) else formats.count(value)
+    return f"{value:.3g}" if isinstance(value, float) and value < WHOLE else formats.count(round(value))
 
 
 def _answers(answers: Mapping[str, Any]) -> list[Row]:

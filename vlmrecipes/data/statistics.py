@@ -151,7 +151,7 @@ def _chats(pieces: Iterable[pa.Array]) -> tuple[dict[str, Any], dict[str, int]]:
     turns: list[np.ndarray] = [np.zeros(0, np.int64)]
 
     def prompts(texts: list[str], places: np.ndarray) -> list[str]:
-        chats = [json.loads(text) for text in texts]
+        chats = json.loads(f"[{','.join(texts)}]")  # one call for all takes half the time
         turns.append(np.array([len(chat) for chat in chats], np.int64)[places])
         return [prompt_text(chat) for chat in chats]
 

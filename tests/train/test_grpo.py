@@ -8,15 +8,18 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tiny import MemoryReader, processor
+from tiny import MemoryReader, assistant, model, png, processor, sample, user
 from training import rows, run
 
 from vlmrecipes.errors import RunError
-from vlmrecipes.recipe import Lora
+from vlmrecipes.models import tokens
+from vlmrecipes.models.turns import rows_of
+from vlmrecipes.recipe import Lora, Train
 from vlmrecipes.rewarding import Grpo, Reward
 from vlmrecipes.train.backend import TrainResult
 from vlmrecipes.train.grpo import unsaid
 from vlmrecipes.train.rows import prompts
+from vlmrecipes.train.trl_backend import train
 
 STEPS = 4
 LORA = Lora(r=4, language=False, projector="full")
@@ -105,6 +108,32 @@ def test_a_reward_that_is_no_number_stops_the_run(tmp_path: Path, monkeypatch: p
     monkeypatch.setattr("sys.path", [str(tmp_path)])
     with pytest.raises(RunError, match=r"the reward my_rewards:bad of .* is nan: it must be a finite number"):
         learn(tmp_path / "run", Grpo(rewards=(Reward(name="my_rewards:bad"),), group=4, max_completion_length=4))
+
+
+def test_rows_of_no_picture_and_of_several_are_answered_together(tmp_path: Path) -> None:
+    reader = MemoryReader()
+    keys = [reader.add(png(40 + 10 * number, 32, number)) for number in range(4)]
+    said = [user("One"), assistant("first"), user("and then?", 0)]
+    samples = [
+        sample(0, [user("None", 0)], "a", []),
+        sample(1, [user("Two", 2)], "b", keys[:2]),
+        sample(2, said, "c", [keys[2]]),
+    ]
+    found = [row for one in samples for row in rows_of(one)]
+    lengths = tokens.count(processor(), found, {key: (40 + 10 * place, 32) for place, key in enumerate(keys)}).total
+    result = train(
+        model=model(),
+        processor=processor(),
+        rows=found,
+        lengths=lengths.astype(np.int32),
+        readers=[reader],
+        settings=Train(method="grpo", steps=1, batch_size=8),
+        lora=LORA,
+        grpo=GRPO.model_copy(update={"group": 2}),
+        steps=1,
+        run=tmp_path,
+    )
+    assert (result.samples_seen, len(found)) == (4, 4)
 
 
 def test_pictures_are_never_part_of_an_answer() -> None:

@@ -191,6 +191,10 @@ class _Rewarded(Steady):
         rows = [dict(row) for row in groups for _ in range(self.num_generations)]
         return super()._generate_and_score_completions(rows)  # type: ignore[misc] # known once trl is loaded
 
+    def _tokenize_prompts(self, prompts: list[Any]) -> Any:
+        numbers, images, more = super()._tokenize_prompts(prompts)  # type: ignore[misc] # known once trl is loaded
+        return numbers, images and [pictures or [] for pictures in images], more  # processors take no None among them
+
     def _loaded(self, row: Mapping[str, Any]) -> dict[str, Any]:
         """Return a row of the dataset with its messages read and its pictures decoded."""
         pictures = [decode(data) for data in self.readers[row["part"]].read(row["images"])]

@@ -14,6 +14,8 @@ it, with two processes; seconds are from start to end of that Python, and the be
 - `img2dataset`: its `Resizer` (OpenCV, area, JPEG at quality 95 and 4:2:0), files in, nothing kept; with `--img2dataset`, a
   Python that has it.
 
+`load` is the machine's load average at the end: far above 3 others were at work too, and only processor times can be compared.
+
 Growth: `--grow` pictures are ingested, ingested again unchanged, and again with 1 % more pictures; seconds of processor time of
 all processes, and bytes of the store.
 

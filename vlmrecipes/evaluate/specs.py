@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from types import MappingProxyType
 
-from vlmrecipes.evaluate import answers, error_rate, machine, refusals, relaxed, spans, teds, text
+from vlmrecipes.evaluate import answers, error_rate, machine, refusals, relaxed, spans, text
 from vlmrecipes.evaluate.captions import cider, rouge_l
 from vlmrecipes.evaluate.error_rate import Edits
 from vlmrecipes.evaluate.metric import Metric, References, Score, accepts, unsigned
@@ -95,6 +95,12 @@ def _caption_words(caption: str) -> Sequence[str]:
 
 def _rouge_l(prediction: str, references: Sequence[str]) -> float:
     return rouge_l(_caption_words(prediction), [_caption_words(one) for one in references])
+
+
+def _teds(prediction: str, references: Sequence[str], *, structure: bool = False) -> float:
+    from vlmrecipes.evaluate.teds import teds  # the standard library's parser of HTML would slow every start
+
+    return teds(prediction, references, structure=structure)
 
 
 def _cider(predictions: Sequence[str], references: References) -> list[Score]:
@@ -209,13 +215,13 @@ _ALL = (
     _answer("contains/ocrbench2@1", spans.contains_or_like, "OCRBench v2: long references by likeness", refusals.empty),
     _answer(
         "teds/pubtabnet@1",
-        teds.teds,
+        _teds,
         "HTML tables by tree edit distance (PubTabNet's script), never below 0",
         refusals.no_table,
     ),
     _answer(
         "teds/structure@1",
-        partial(teds.teds, structure=True),
+        partial(_teds, structure=True),
         "the same with the cells emptied: TEDS-Struct",
         refusals.no_table,
     ),

@@ -96,6 +96,15 @@ def test_recipe(name: str, store: str, checkpoints: dict[str, Path], monkeypatch
     assert 0 < left["model"]["parameters"]["trainable"] < left["model"]["parameters"]["total"]
 
 
+def test_llama_vision_by_rewards_is_refused(store: str, checkpoints: dict[str, Path]) -> None:
+    file = ROOT / "recipes" / "llama-3.2-11b-vision-radiology.toml"
+    asked = ("train.method=grpo", "train.epochs=1", 'grpo.rewards=[{ name = "cer" }]')
+    changes = [*HERE, *asked, f"model.id={checkpoints['mllama']}"]
+    (problem,) = vlmrecipes.planned(file, overrides=changes, store=store, swaps=["example@1"])["problems"]
+    assert problem["key"] == "train.method"
+    assert "'grpo' cannot train Llama 3.2 Vision" in problem["problem"]
+
+
 def _two_steps(file: Path) -> list[str]:
     """Return the settings that make a run short; of 26 rows, eight a step, two steps are 0.4 epochs."""
     recipe = read_recipe(file)

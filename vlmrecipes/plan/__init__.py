@@ -210,7 +210,7 @@ def make_plan(  # noqa: PLR0913
                 *(checks.family(recipe, memory.family(model, recipe.model)) if trains else ()),
                 *checks.sides(rows, eval_rows, overlong, trains=trains),
                 *checks.rows(recipe, rows or eval_rows, lengths),
-                *(checks.groups(recipe, len(rows)) if trains else []),
+                *(checks.groups(recipe, len(rows), processor.model_input_names) if trains else []),
                 *checks.leaks([snapshot for snapshot, _ in parts], scored),
                 *checks.too_large(need),
             )

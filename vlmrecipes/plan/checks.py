@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from vlmrecipes.extras import INSTALL
 from vlmrecipes.models import memory, tokens
+from vlmrecipes.models.chat import ALL_OR_NONE
 from vlmrecipes.models.turns import Row
 from vlmrecipes.recipe import Recipe
 
@@ -126,9 +127,14 @@ def rows(recipe: Recipe, rows: Sequence[Row], lengths: tokens.Lengths | None) ->
     return problems
 
 
-def groups(recipe: Recipe, rows: int) -> Found:
-    """Return a problem for training by rewards with fewer rows than a step has prompts."""
-    if recipe.grpo is None or rows >= recipe.prompts_per_step:
+def groups(recipe: Recipe, rows: int, inputs: Sequence[str]) -> Found:
+    """Return problems of training by rewards: a model that cannot be, by its `inputs`; fewer rows than a step has prompts."""
+    if recipe.grpo is None:
+        return []
+    if ALL_OR_NONE in inputs:
+        why = f"TRL's GRPOTrainer does not give this model its {ALL_OR_NONE}: use 'sft', or another model"
+        return [("train.method", f"{recipe.train.method!r} cannot train Llama 3.2 Vision: {why}")]
+    if rows >= recipe.prompts_per_step:
         return []
     step = f"a step answers {recipe.prompts_per_step} prompts (batch_size × gradient_accumulation / grpo.group)"
     return [("train.batch_size", f"{step}, the train side has {rows}: lower it, or raise grpo.group")]

@@ -8,11 +8,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+from families import FAMILIES, make
 from tiny import MemoryReader, assistant, model, png, processor, sample, user
 from training import rows, run
 
 from vlmrecipes.errors import RunError
 from vlmrecipes.models import tokens
+from vlmrecipes.models.catalog import resolve
+from vlmrecipes.models.load import load_model, load_processor
 from vlmrecipes.models.turns import rows_of
 from vlmrecipes.recipe import Lora, Train
 from vlmrecipes.rewarding import Grpo, Reward
@@ -134,6 +137,28 @@ def test_rows_of_no_picture_and_of_several_are_answered_together(tmp_path: Path)
         run=tmp_path,
     )
     assert (result.samples_seen, len(found)) == (4, 4)
+
+
+@pytest.mark.filterwarnings("ignore:To copy construct from a tensor:UserWarning")  # TRL's own, for Pixtral's pixels
+@pytest.mark.parametrize("family", sorted(FAMILIES.keys() - {"mllama"}))  # which a plan refuses
+def test_families_answer_and_learn(tmp_path: Path, family: str) -> None:
+    ref, reader = resolve(str(make(family, tmp_path / family))), MemoryReader()
+    keys = [reader.add(png(60 + 10 * number, 40, number)) for number in range(2)]
+    found = [row for place, key in enumerate(keys) for row in rows_of(sample(place, [user("Read.")], "a", [key]))]
+    result = train(
+        model=load_model(ref),
+        processor=load_processor(ref),
+        rows=found,
+        lengths=np.ones(2, np.int32),
+        readers=[reader],
+        settings=Train(method="grpo", steps=1, batch_size=4),
+        lora=Lora(r=4),
+        grpo=GRPO.model_copy(update={"group": 2, "max_completion_length": 2}),
+        steps=1,
+        run=tmp_path / "run",
+    )
+    assert result.samples_seen == 2
+    assert result.rewards
 
 
 def test_pictures_are_never_part_of_an_answer() -> None:

@@ -38,6 +38,9 @@ class MemorySnapshot:
     def samples(self, split: str | None = None) -> list[Sample]:
         return [one for one in self.held if split in (None, one.split)]
 
+    def need_today(self) -> None:
+        pass
+
     def to_arrow(self, split: str | None = None) -> pa.Table:
         names = ("id", "images", "references")
         rows = [

@@ -5,9 +5,13 @@ The one place that turns validation errors into `Problem`s: key path, value foun
 
 from __future__ import annotations
 
+import ast
 import difflib
+import inspect
+import textwrap
 import tomllib
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
@@ -24,7 +28,30 @@ SHOWN = 60
 class Table(BaseModel):
     """A TOML table: frozen, unknown keys refused."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, strict=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, defer_build=True)
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, core_schema: Any, handler: Any) -> Any:
+        """Describe every key by the text under its field; pydantic could, but would read the sources at every start."""
+        schema = handler(core_schema)
+        properties = handler.resolve_ref_schema(schema)["properties"]
+        for name, text in _texts_under_fields(cls).items():
+            properties[name]["description"] = text
+        return schema
+
+
+def _texts_under_fields(table: type[Table]) -> dict[str, str]:
+    """Return the strings that follow the fields of a table and of those that it extends, by name."""
+    texts: dict[str, str] = {}
+    for one in reversed(table.__mro__):
+        if not issubclass(one, Table):
+            continue
+        body = ast.parse(textwrap.dedent(inspect.getsource(one))).body[0].body  # type: ignore[attr-defined] # a class
+        for field, below in pairwise(body):
+            match field, below:
+                case ast.AnnAssign(target=ast.Name(id=name)), ast.Expr(value=ast.Constant(value=str(text))):
+                    texts[name] = inspect.cleandoc(text)
+    return texts
 
 
 T = TypeVar("T", bound=Table)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 from curated import declared, ingested, project
 
@@ -32,9 +33,19 @@ def test_ingest_into_it_is_refused_before_any_work(made: Path, tmp_path: Path, t
     assert str(error.value).startswith(
         f"the table '{table}' has no {LACKING[table]}: an older version of vlmrecipes made this store; "
     )
-    assert str(error.value).endswith("ingest into a fresh one (--store DIR)")
+    assert str(error.value).endswith("ingest and run in a fresh one (--store DIR)")
 
 
 def test_a_column_that_a_snapshot_has_not_is_told(made: Path) -> None:
     with pytest.raises(StoreError, match="the table 'drops-pages' has no colour: an older version"):
         open_snapshot(str(made / "store"), "pages").columns("drops", ("source", "colour"))
+
+
+def test_a_run_is_refused_before_any_work(made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = open_snapshot(str(made / "store"), "pages")
+    found.need_today()
+    monkeypatch.setattr(
+        "vlmrecipes.data.snapshot.image_schema", lambda: pa.schema({"key": pa.string(), "new": pa.int8()})
+    )
+    with pytest.raises(StoreError, match="the table 'images' has no new: an older version"):
+        found.need_today()

@@ -13,8 +13,8 @@ from vlmrecipes.data.labels import LABEL, find_label
 from vlmrecipes.data.loader import Images, Rows
 from vlmrecipes.data.manifests import all_manifests, numbers, read_manifest
 from vlmrecipes.data.reader import ImageReader
-from vlmrecipes.data.sample import Sample, Split, from_table
-from vlmrecipes.data.store import Store, columns
+from vlmrecipes.data.sample import Sample, Split, from_table, image_schema
+from vlmrecipes.data.store import Store, columns, need_columns
 from vlmrecipes.errors import InputError
 from vlmrecipes.extras import need
 from vlmrecipes.fingerprint import PREFIX, canonical, sha256
@@ -148,6 +148,10 @@ class Snapshot:
         """Yield a column of the snapshot's `images`, `samples` or `drops`, at most `size` rows at a time."""
         batches = self.table(role).search().select([name]).to_batches(size)
         return (batch[name] for batch in batches)
+
+    def need_today(self) -> None:
+        """Raise StoreError when an older version of this program made it, before a run misses something at its end."""
+        need_columns(self.table("images"), image_schema().names)
 
     def table(self, role: str) -> Any:
         """Return a read-only handle of the snapshot's `images`, `samples` or `drops`, at the version that it names."""

@@ -102,7 +102,7 @@ class Store:
 
     def _of_today(self, name: str, schema: pa.Schema) -> Any:
         table = self.table(name, schema)
-        _need_columns(table, schema.names)
+        need_columns(table, schema.names)
         return table
 
     def add_images(self, images: pa.Table) -> None:
@@ -123,17 +123,18 @@ class Store:
         return table
 
 
-def _need_columns(table: Any, names: Iterable[str]) -> None:
+def need_columns(table: Any, names: Iterable[str]) -> None:
+    """Raise StoreError when a table lacks a column."""
     if absent := sorted(set(names) - set(table.schema.names)):
         raise StoreError(
             f"the table {table.name!r} has no {', '.join(absent)}: an older version of vlmrecipes made this store; "
-            "list, show and export read its snapshots, but ingest into a fresh one (--store DIR)"
+            "list, show and export read its snapshots, but ingest and run in a fresh one (--store DIR)"
         )
 
 
 def columns(table: Any, names: Sequence[str]) -> pa.Table:
     """Return whole columns of a table, in the order of its rows. Raises StoreError when it has no such column."""
-    _need_columns(table, names)
+    need_columns(table, names)
     return table.search().select(list(names)).to_arrow()
 
 

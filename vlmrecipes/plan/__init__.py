@@ -240,6 +240,8 @@ def _find(recipe: Recipe, store: str, file: str, *, trains: bool) -> tuple[dict[
         raise InputError([*problems, *error.problems]) from None
     if problems:
         raise InputError(problems)
+    for snapshot in found.values():
+        snapshot.need_today()
     return found, model
 
 

@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from command import inside, one_object
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image
 
 import vlmrecipes
 from vlmrecipes.again.grid import combinations
 from vlmrecipes.again.plans import plan_again
+from vlmrecipes.again.ranges import Range, assignments, ends, space
 from vlmrecipes.compare.work import compare_runs
 from vlmrecipes.data.snapshot import open_snapshot
-from vlmrecipes.errors import InputError
+from vlmrecipes.errors import InputError, MissingExtraError
 from vlmrecipes.lineage.trace import lineage_of
 from vlmrecipes.records import predictions, record
 
@@ -242,3 +246,51 @@ def test_a_grid_is_every_combination_in_its_order() -> None:
 def test_a_grid_that_means_nothing_is_told(grid: list[str], why: str) -> None:
     with pytest.raises(InputError, match=why):
         combinations(grid)
+
+
+def test_a_search_space_is_ranges_and_choices() -> None:
+    found = space(["train.learning_rate=1e-5..1e-3", "lora.r=4..64", "lora.dropout=0.0..0.5", "model.id=../a..b,c"])
+    assert found == {
+        "train.learning_rate": Range(1e-5, 1e-3, whole=False),
+        "lora.r": Range(4, 64, whole=True),
+        "lora.dropout": Range(0, 0.5, whole=False),
+        "model.id": ["../a..b", "c"],
+    }
+    assert [getattr(values, "log", None) for values in found.values()] == [True, False, False, None]
+    assert ends(found) == [
+        ("train.learning_rate=1e-05", "lora.r=4", "lora.dropout=0", "model.id=../a..b"),
+        ("train.learning_rate=0.001", "lora.r=64", "lora.dropout=0.5", "model.id=c"),
+    ]
+    drawn = {"train.learning_rate": 0.000123456, "lora.r": 7, "lora.dropout": 1 / 3, "model.id": "c"}
+    assert assignments(found, drawn) == (
+        "train.learning_rate=0.0001235", "lora.r=7", "lora.dropout=0.3333", "model.id=c"
+    )  # fmt: skip
+
+
+@given(st.floats(-1e9, 1e9), st.floats(1e-9, 1e3), st.floats(0, 1))
+def test_a_number_that_is_drawn_stays_in_its_range(low: float, width: float, part: float) -> None:
+    values = Range(low, low + width, whole=False)
+    value = min(low + part * width, values.high)
+    assert values.low <= float(values.text(value)) <= values.high
+
+
+@pytest.mark.parametrize(
+    ("ranges", "why"),
+    [
+        (["lora.r"], "expected KEY=LOW..HIGH or KEY=A,B"),
+        (["lora.r=8..8"], "LOW below HIGH"),
+        (["lora.r=16..8"], "LOW below HIGH"),
+        (["train.learning_rate=1e-5..1e999"], "both finite"),
+        (["lora.r=8..16", "lora.r=4,8"], "twice"),
+        ([], "say what is searched"),
+    ],
+)
+def test_a_search_space_that_means_nothing_is_told(ranges: list[str], why: str) -> None:
+    with pytest.raises(InputError, match=why):
+        space(ranges)
+
+
+def test_a_search_without_optuna_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "optuna", None)
+    with pytest.raises(MissingExtraError, match=r"pip install 'vlmrecipes\[search\]'"):
+        vlmrecipes.search(Path("x.toml"), 3, ["lora.r=8,16"], store="x")

@@ -336,3 +336,58 @@ def test_a_grid_is_planned_whole_before_anything_is_run(project: Project) -> Non
     assert "(with lora.r=none model.max_length=16" in found["lora.r"]
     assert "(with lora.r=8 model.max_length=16)" in found["model.max_length"]
     assert "one recipe at a time" in project.refuses("run", RECIPE, "other.toml")[""]
+
+
+def test_a_search_draws_tells_failures_and_goes_on_where_it_was(project: Project) -> None:
+    reader = broken_reader(project.folder / "searched")
+    small = ("--set", "train.batch_size=1", "--set", "eval.limit=2", "--set", "eval.baseline=false")
+    words = ("run", RECIPE, *small, "--set", "train.seed=0", "--search", 3, f"model.id={reader},builtin:reader")
+    before = set(project.runs.iterdir())
+    found = project.says(*words, "train.steps=1", code=1)
+    assert len(set(project.runs.iterdir()) - before) == 2, "three draws of two choices: the third has its score already"
+    whole, failed = found["runs"]
+    assert [whole["status"], failed["status"]] == ["complete", "failed"]
+    assert "its weights cannot be loaded" in failed["error"]
+    sealed = record.read(project.runs / whole["run"])
+    assert sealed["sweep"] == {
+        "id": found["sweep"],
+        "place": 1,
+        "settings": ["model.id=builtin:reader", "train.steps=1"],
+    }
+    assert (found["best"], found["leaderboard"], found["refused"]) == (whole["run"], {}, [])
+
+    again = ("--resume", found["sweep"])
+    assert project.says(*words, "train.steps=1", *again, code=1) == found
+    cut = sealed | {"status": "interrupted", "seal": None, "outputs": []}
+    (project.runs / whole["run"] / record.NAME).write_bytes(record.rendered(cut))
+    assert project.says(*words, "train.steps=1", *again, code=1) == found, "the same run, finished"
+    assert record.check_seal(project.runs / whole["run"]) == []
+    assert "not what this recipe" in project.refuses(*words, "train.steps=2", *again)[found["sweep"]]
+    assert (
+        "not what this recipe" in project.refuses(*words, "train.steps=1", "--set", "lora.r=4", *again)[found["sweep"]]
+    )
+
+
+def test_draws_that_cannot_be_planned_together_are_refused_and_told(project: Project) -> None:
+    ranges = ("train.learning_rate=1e-5..1e-3", "lora.vision=true,false", "lora.language=false,true")
+    settings = (*SETTINGS, "--set", "lora.projector=off", "--set", "train.seed=2")
+    before = sorted(project.runs.iterdir())
+    found = project.says("run", RECIPE, *settings, "--search", 1, *ranges, code=1)
+    assert sorted(project.runs.iterdir()) == before
+    (refused,) = found["refused"]
+    rate, *rest = refused["settings"]
+    assert 1e-5 <= float(rate.removeprefix("train.learning_rate=")) <= 1e-3
+    assert rest == ["lora.vision=false", "lora.language=false"]
+    assert "nothing would be trained" in refused["error"]
+    assert (found["runs"], found["best"]) == ([], None)
+
+
+def test_a_search_that_means_nothing_is_told(project: Project) -> None:
+    search = ("run", RECIPE, "--search")
+    assert "say what is searched" in project.refuses(*search, 3)[""]
+    assert "0 trials" in project.refuses(*search, 0, "lora.r=8,16")[""]
+    assert "(with lora.r=0" in project.refuses(*search, 3, "lora.r=0..8")["lora.r"]
+    assert "these settings change it: cer, wer" in project.refuses(*search, 3, 'eval.metrics=["cer"],["wer"]')[""]
+    assert "no search 'x'" in project.refuses(*search, 3, "lora.r=8,16", "--resume", "x")[""]
+    assert "takes a RECIPE" in project.refuses("run", "--search", 3)[""]
+    assert "instead of --grid" in project.refuses(*search, 3, "--grid", "lora.r=8,16")[""]

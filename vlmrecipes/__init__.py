@@ -51,6 +51,7 @@ _HOMES = {
     "score": "vlmrecipes.evaluate.score",
     "score_file": "vlmrecipes.evaluate.answers_file",
     "statistics": "vlmrecipes.data.statistics",
+    "search": "vlmrecipes.again.search",
     "set_label": "vlmrecipes.data.labels",
     "sweep": "vlmrecipes.again.sweep",
     "touched_by": "vlmrecipes.lineage.trace",

@@ -12,6 +12,7 @@ INSTALL = {
     "sentencepiece": "vlmrecipes[gguf]",
     "lance": "vlmrecipes[prune]",
     "mlflow": "vlmrecipes[mlflow]",
+    "optuna": "vlmrecipes[search]",
     "tensorboard": "vlmrecipes[tensorboard]",
     "unsloth": "vlmrecipes[unsloth]",
     "bitsandbytes": "bitsandbytes",

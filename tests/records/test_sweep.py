@@ -4,7 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from vlmrecipes.again.sweep import told
+from vlmrecipes.again.trials import told
 from vlmrecipes.cli.again import swept_lines
 from vlmrecipes.records import record
 

@@ -38,7 +38,7 @@ def plan_again(  # noqa: PLR0913 - a run and what is otherwise
     """
     file = folder / "recipe.toml"
     old = read_plan(folder / "plan.json")
-    recipe = _overridden(old.recipe, overrides, file)
+    recipe = overridden(old.recipe, overrides, file)
     check_trust(recipe, file, allowed=trust_remote_code)
     if old.trains:
         check_code(recipe, str(file), allowed=allow_code)
@@ -56,7 +56,8 @@ def plan_again(  # noqa: PLR0913 - a run and what is otherwise
     return replace(plan, recipe=recipe.model_copy(update={"data": wanted}))
 
 
-def _overridden(recipe: Recipe, overrides: Sequence[str], file: Path) -> Recipe:
+def overridden(recipe: Recipe, overrides: Sequence[str], file: Path) -> Recipe:
+    """Return a resolved recipe with some settings changed. Raises InputError."""
     if not overrides:
         return recipe
     resolved: dict[str, Any] = recipe.model_dump(mode="json")

@@ -1,4 +1,4 @@
-"""`rerun`, `runs reproduce` and `run --grid`."""
+"""`rerun`, `runs reproduce`, `run --grid` and `run --search`."""
 
 from __future__ import annotations
 
@@ -62,9 +62,19 @@ def swept(done: Callable[..., None], recipe: Path, grid: Sequence[str], **given:
     """Do `run --grid`; exit 1 when one of its runs fails."""
     from vlmrecipes.again.sweep import sweep as work
 
-    view = work(recipe, grid, **given)
+    _show_sweep(done, work(recipe, grid, **given))
+
+
+def searched(done: Callable[..., None], recipe: Path, trials: int, ranges: Sequence[str], **given: Any) -> None:
+    """Do `run --search`; exit 1 when one of its runs fails, or draws that cannot be planned."""
+    from vlmrecipes.again.search import search as work
+
+    _show_sweep(done, work(recipe, trials, ranges, **given))
+
+
+def _show_sweep(done: Callable[..., None], view: Mapping[str, Any]) -> None:
     done(view, swept_lines(view))
-    if any(run["status"] != "complete" for run in view["runs"]):
+    if view.get("refused") or any(run["status"] != "complete" for run in view["runs"]):
         raise typer.Exit(1)
 
 
@@ -77,6 +87,7 @@ def swept_lines(view: Mapping[str, Any]) -> list[str]:
         lines += [*table(("rank", "settings", "run", metric, "95 %"), cells), ""]
     failed = [run for run in view["runs"] if run["status"] != "complete"]
     lines += [f"{run['run']} {run['status']}: {' '.join(run['settings'])}: {run['error']}" for run in failed]
+    lines += [f"refused: {' '.join(draw['settings'])}: {draw['error']}" for draw in view.get("refused", ())]
     lines += [f"note: {note}" for note in view["notes"]]
     best = view["best"]
     return [*lines, f"sweep {view['sweep']}" + (f", best: {best} ({settings[best]})" if best else "")]

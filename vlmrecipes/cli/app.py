@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from vlmrecipes.cli.again import rerun, swept
+from vlmrecipes.cli.again import rerun, searched, swept
 from vlmrecipes.cli.exporting import export
 from vlmrecipes.cli.options import STORE, Code, Events, Json, Recipe, Settings, StoreUri, Swap, Trust
 from vlmrecipes.cli.output import outcome
@@ -156,7 +156,8 @@ def run(
         Path | None, typer.Argument(metavar="RECIPE", help="A recipes/*.toml file; not with --resume.")
     ] = None,
     more: Annotated[
-        list[str] | None, typer.Argument(metavar="[KEY=A,B…]", help="More settings of --grid.", show_default=False)
+        list[str] | None,
+        typer.Argument(metavar="[KEY=A,B…]", help="Settings of --grid or --search.", show_default=False),
     ] = None,
     data: Swap = None,
     settings: Settings = None,
@@ -164,7 +165,13 @@ def run(
         list[str] | None,
         typer.Option(metavar="KEY=A,B", help="Run every combination: --grid lora.r=8,16 train.learning_rate=1e-4,2e-4"),
     ] = None,
-    resume: Annotated[str, typer.Option(metavar="RUN", help="Go on with an interrupted run.")] = "",
+    search: Annotated[
+        int | None,
+        typer.Option(metavar="N", help="Run N draws: --search 12 train.learning_rate=1e-5..1e-3 lora.r=8,16,32"),
+    ] = None,
+    resume: Annotated[
+        str, typer.Option(metavar="RUN", help="Go on with an interrupted run; with --search, with that search.")
+    ] = "",
     trust_remote_code: Trust = False,
     allow_code: Code = False,
     openlineage: Events = None,
@@ -176,14 +183,13 @@ def run(
     from vlmrecipes.run import resume_run, run_recipe
 
     with outcome(as_json=as_json) as done:
-        if bool(recipe) == bool(resume):
-            raise InputError.one("give either a RECIPE or --resume RUN")
-        if more and not grid:
-            raise InputError.one(f"{more[0]}: one recipe at a time; settings are given by --set or --grid")
+        _check_words(recipe, more, grid, search, resume)
         _events_to(openlineage)
         given: dict[str, Any] = {"store": store, "swaps": data or (), "overrides": settings or ()}
         given |= {"trust_remote_code": trust_remote_code, "allow_code": allow_code}
-        if recipe and grid:
+        if recipe and search is not None:
+            searched(done, recipe, search, more or (), resume=resume, **given)
+        elif recipe and grid:
             swept(done, recipe, [*grid, *(more or ())], **given)
         elif recipe:
             view = run_recipe(recipe, **given)
@@ -191,6 +197,18 @@ def run(
         else:
             view = resume_run(resume, store=store, allow_code=allow_code)
             done(view, run_lines(view))
+
+
+def _check_words(
+    recipe: Path | None, more: list[str] | None, grid: list[str] | None, search: int | None, resume: str
+) -> None:
+    """Raise InputError for words of `run` that do not go together."""
+    if search is not None and (grid or not recipe):
+        raise InputError.one("--search takes a RECIPE, and settings after it instead of --grid")
+    if search is None and bool(recipe) == bool(resume):
+        raise InputError.one("give either a RECIPE or --resume RUN")
+    if more and not grid and search is None:
+        raise InputError.one(f"{more[0]}: one recipe at a time; settings are given by --set, --grid or --search")
 
 
 @app.command()

@@ -51,9 +51,12 @@ class Ledger:
 
 def ledger(store: str) -> Ledger:
     """Return the runs of a store as tables. Raises MissingExtraError without polars."""
-    polars = need("polars", "give the ledger as tables")
     home = folders.home(store)
-    entries = folders.entries(home)
+    return _tables(home, folders.entries(home))
+
+
+def _tables(home: Path, entries: Sequence[Entry]) -> Ledger:
+    polars = need("polars", "give the ledger as tables")
     return Ledger(
         runs=_frame([_run(*entry) for entry in entries], _TEXTS, ("seconds",)),
         metrics=_frame(
@@ -78,10 +81,11 @@ def list_runs(store: str, *, where: str = "", metric: str = "", data: str = "") 
     `where` is an SQL condition over the columns of `Ledger.runs`, `data` a dataset or one snapshot of it (`receipts@3`).
     Raises InputError for a condition that cannot be read and for a metric that no run has.
     """
-    entries = folders.entries(folders.home(store))
+    home = folders.home(store)
+    entries = folders.entries(home)
     lines = [line for line, record in entries if _uses(record, data)]
     if where:
-        kept = set(ledger(store).sql(f"SELECT run FROM runs WHERE {where}")["run"].to_list())  # noqa: S608 - it is the user's
+        kept = set(_tables(home, entries).sql(f"SELECT run FROM runs WHERE {where}")["run"].to_list())  # noqa: S608 - it is the user's
         lines = [line for line in lines if line["run"] in kept]
     return _ranked(lines, metric) if metric else lines
 

@@ -32,6 +32,7 @@ def mixed() -> list[dict[str, Any]]:
         "answer": [row.answer for row in rows],
         "images": [row.images for row in rows],
         "part": [row.part for row in rows],
+        "tokens": [0 for _ in rows],
     }
     loaded = LoadImages((reader,))(columns)
     return [dict(zip(loaded, values, strict=True)) for values in zip(*loaded.values(), strict=True)]

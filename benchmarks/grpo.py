@@ -58,7 +58,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         figures = measured(given.store or folder, given.limit, given.run)
     about = {
-        "command": f"python benchmarks/grpo.py --limit {given.limit}",
+        "command": f"python benchmarks/grpo.py --limit {given.limit}" + (" --run RUN" if given.run else ""),
         "date": f"{datetime.now(UTC):%Y-%m-%d}",
         "machine": f"{os.cpu_count()} cores {platform.machine()}",
         "python": platform.python_version(),

@@ -1,12 +1,12 @@
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from tiny import MemoryReader, lines, model, png, processor, user
+from watched import Watched
 
 from vlmrecipes.evaluate import cache as caches
 from vlmrecipes.evaluate.cache import Cache, answerer, question
@@ -21,21 +21,6 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*is not writable.*:UserWarning")
 LONGEST = 6
-
-
-@dataclass
-class Watched:
-    """Notes which samples an engine is asked for."""
-
-    engine: HfEngine
-    asked: list[str] = field(default_factory=list)
-
-    def answers(self, samples: Sequence[Any], images: Any) -> Any:
-        self.asked += [sample.id for sample in samples]
-        return self.engine.answers(samples, images)
-
-    def about(self) -> dict[str, Any]:
-        return self.engine.about()
 
 
 def said(path: Path, given: list[Any], reader: MemoryReader, *, longest: int = LONGEST, probe: bool = False) -> Any:

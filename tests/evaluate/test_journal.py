@@ -4,13 +4,11 @@ import json
 import multiprocessing
 import os
 import signal
-from collections.abc import Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import pytest
 from tiny import MemoryReader, lines, model, processor
+from watched import Watched
 
 from vlmrecipes.evaluate.engines import Prediction
 from vlmrecipes.evaluate.engines.hf import HfEngine
@@ -19,21 +17,6 @@ from vlmrecipes.evaluate.journal import Journal
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*is not writable.*:UserWarning")
 ROWS = 8
-
-
-@dataclass
-class Watched:
-    """Notes which samples an engine is asked for."""
-
-    engine: HfEngine
-    asked: list[str] = field(default_factory=list)
-
-    def answers(self, samples: Sequence[Any], images: Any) -> Any:
-        self.asked += [sample.id for sample in samples]
-        return self.engine.answers(samples, images)
-
-    def about(self) -> dict[str, Any]:
-        return self.engine.about()
 
 
 def work(path: Path, kill_after: int | None = None) -> tuple[list[Prediction], list[str]]:

@@ -240,13 +240,14 @@ def _find(recipe: Recipe, store: str, file: str, *, trains: bool) -> tuple[dict[
         raise InputError([*problems, *error.problems]) from None
     if problems:
         raise InputError(problems)
-    for snapshot in found.values():
-        snapshot.need_today()
     return found, model
 
 
 def snapshots_of(wanted: Mapping[str, str], store: str, file: str) -> tuple[dict[str, Snapshot], list[Problem]]:
-    """Return the snapshots `wanted` (name → key of the recipe) by name, and a problem for each that is not there."""
+    """Return the snapshots `wanted` (name → key of the recipe) by name, and a problem for each that is not there.
+
+    Raises StoreError for one that an older version of this program made.
+    """
     found: dict[str, Snapshot] = {}
     problems: list[Problem] = []
     for name, key in wanted.items():
@@ -254,6 +255,8 @@ def snapshots_of(wanted: Mapping[str, str], store: str, file: str) -> tuple[dict
             found[name] = open_snapshot(store, name)
         except InputError as error:
             problems += [Problem(file, key, problem.problem) for problem in error.problems]
+    for snapshot in found.values():
+        snapshot.need_today()
     return found, problems
 
 

@@ -128,7 +128,8 @@ class _Job:
         """Do a stage in a process of its own, or in one for each device, which has the device to itself."""
         self._forget()
         command = [*fleet.command(self.recipe.train.devices), "vlmrecipes.job", str(self.folder), name]
-        with subprocess.Popen(command, stdin=subprocess.PIPE) as stage:  # noqa: S603 - our own module
+        environment = fleet.environment(self.recipe.train.devices)
+        with subprocess.Popen(command, stdin=subprocess.PIPE, env=environment) as stage:  # noqa: S603 - our own module
             code = stage.wait()
         if code:
             told = self.folder / FAILURE
@@ -189,7 +190,7 @@ class _Job:
             watch=self._watch(processor),
         )
         self._model = None
-        fleet.wait()
+        fleet.part()
         if fleet.first():
             self._forget_training()
         told = asdict(result) | about

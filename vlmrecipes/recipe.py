@@ -98,9 +98,9 @@ class Train(Table):
 
     With `grpo` and `gspo` these are answers: each row is answered `grpo.group` times."""
     gradient_accumulation: int = Field(default=1, ge=1)
-    """Batches an optimizer step."""
+    """Batches an optimizer step, on each device."""
     effective_batch: int | None = Field(default=None, ge=1)
-    """Rows an optimizer step with `batch_size = "auto"`; otherwise batch_size times gradient_accumulation."""
+    """Rows an optimizer step with `batch_size = "auto"`; otherwise batch_size times gradient_accumulation times devices."""
     batch_tokens: int | None = Field(default=None, ge=1)
     """Most tokens, padding included, computed at once with `batch_size = "auto"`; default: what the device holds."""
     steps: int | None = Field(default=None, ge=1)
@@ -119,7 +119,7 @@ class Train(Table):
     """GPUs, or on a CPU processes, that train together: `batch_size` rows each, or their share of `effective_batch`."""
     seed: int = Field(default=3407, ge=0)
     workers: int = Field(default=0, ge=0)
-    """Processes that prepare batches ahead of the model; 0 prepares them in the training process."""
+    """Processes that prepare batches ahead of the model, for each of `devices`; 0 prepares them in the training process."""
     save_steps: int = Field(default=100, ge=1)
     """A checkpoint every so many steps, for `--resume`."""
     logging_steps: int = Field(default=10, ge=1)

@@ -45,6 +45,17 @@ def test_the_longest_row_comes_first() -> None:
 
 
 @pytest.mark.parametrize("by_length", [True, False])
+def test_devices_share_a_batch_of_one_and_have_as_much_to_do(by_length: bool) -> None:
+    one, four = (np.array(list(Order(LENGTHS, 32, 1, by_length=by_length, devices=n))) for n in (1, 4))
+    full = len(LENGTHS) // 32 * 32
+    assert np.array_equal(np.sort(one[:full].reshape(-1, 32)), np.sort(four[:full].reshape(-1, 32)))
+    assert np.array_equal(one[full:], four[full:])
+    if by_length:
+        tokens = LENGTHS[four[:full]].reshape(-1, 4, 8).sum(axis=2)
+        assert (tokens.max(axis=1) - tokens.min(axis=1)).max() < 20
+
+
+@pytest.mark.parametrize("by_length", [True, False])
 def test_groups_repeat_rows_and_batches(by_length: bool) -> None:
     order = Groups(LENGTHS[:11], 4, 1, by_length=by_length, group=3, repeats=2)
     plain = list(Order(LENGTHS[:11], 4, 1, by_length=by_length))

@@ -20,7 +20,6 @@ SETTINGS = {
     "effective_batch": 4,
     "gradient_accumulation": 1,
     "batch_tokens": 60,
-    "group_by_length": False,
     "steps": 4,
 }
 

@@ -16,12 +16,19 @@ WINDOW = 50
 class Order:
     """A sampler: row numbers of an epoch, meant to be cut into batches of `batch_size` in sequence."""
 
-    def __init__(self, lengths: NDArray[np.int32], batch_size: int, seed: int, *, by_length: bool) -> None:
-        """Take the length in tokens of every row [N]; `by_length` puts rows of like length into one batch."""
+    def __init__(
+        self, lengths: NDArray[np.int32], batch_size: int, seed: int, *, by_length: bool, devices: int = 1
+    ) -> None:
+        """Take the length in tokens of every row [N]; `by_length` puts rows of like length into one batch.
+
+        Batches that `devices` compute together are dealt out to them in turn, so that each has as much to do: row numbers
+        are to be cut into batches of `batch_size` / `devices`, and given to the devices in turn.
+        """
         self.lengths = lengths
         self.batch_size = batch_size
         self.seed = seed
         self.by_length = by_length
+        self.devices = devices
         self.epoch = 0
 
     def set_epoch(self, epoch: int) -> None:
@@ -33,7 +40,16 @@ class Order:
 
     def __iter__(self) -> Iterator[int]:
         order = epoch_order(self.lengths, self.batch_size, (self.seed, self.epoch), by_length=self.by_length)
-        return iter(order.tolist())
+        return iter(_dealt(order, self.batch_size, self.devices).tolist())
+
+
+def _dealt(order: NDArray[np.int64], batch_size: int, devices: int) -> NDArray[np.int64]:
+    """Return row numbers [N] with those of each batch in turn for the first device, the second …; a last part stays."""
+    import numpy as np
+
+    full = len(order) // batch_size * batch_size
+    hands = order[:full].reshape(-1, batch_size // devices, devices).swapaxes(1, 2)
+    return np.concatenate([hands.ravel(), order[full:]])
 
 
 class Groups(Order):

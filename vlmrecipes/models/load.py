@@ -128,7 +128,7 @@ def _pretrained(ref: ModelRef, load_in: LoadIn, device: str, options: dict[str, 
     from transformers import AutoModelForImageTextToText
 
     if load_in in ("4bit", "8bit"):
-        options = options | {"quantization_config": _quantised(load_in, options["dtype"]), "device_map": {"": device}}
+        options = options | {"quantization_config": _quantised(load_in, options["dtype"]), "device_map": device}
     return AutoModelForImageTextToText.from_pretrained(ref.path, use_safetensors=True, **options, **_revision(ref))
 
 

@@ -8,8 +8,8 @@ from typing import Any
 from vlmrecipes.recipe import Train
 from vlmrecipes.train.collate import share_by_name
 
-PREFETCH = 4
-"""Batches that every loader process prepares ahead."""
+PREFETCH = 2
+"""Batches that every loader process prepares ahead: they lie in shared memory, for all processes of all devices."""
 AMPERE = 8
 """First major version of CUDA's compute capability that has bfloat16 and TF32."""
 
@@ -62,10 +62,10 @@ def one_device(args: Any) -> Any:
 
 
 def _together(devices: int, on_gpu: bool) -> dict[str, Any]:
-    """Return how several processes share gradients; some weights may have none, since a batch may hold no picture."""
+    """Return how several processes share gradients. Buffers are the same in all of them from the start."""
     if devices == 1:
         return {}
-    return {"ddp_find_unused_parameters": True, "ddp_backend": "nccl" if on_gpu else "gloo"}
+    return {"ddp_broadcast_buffers": False, "ddp_backend": "nccl" if on_gpu else "gloo"}
 
 
 def _optimizer(settings: Train, on_gpu: bool) -> dict[str, Any]:

@@ -23,8 +23,16 @@ from vlmrecipes.train.checkpoints import ASIDE, aside
 def command(processes: int) -> list[str]:
     """Return the words that start so many processes of a module; its name follows."""
     alone = [sys.executable, "-m"]
-    together = ["torch.distributed.run", "--standalone", "--nproc-per-node", str(processes), "-m"]
+    # the machine's own name may not be known to it, as on one without a network
+    here = ["--standalone", "--local-addr", "127.0.0.1"]
+    together = ["torch.distributed.run", *here, "--nproc-per-node", str(processes), "-m"]
     return alone if processes == 1 else alone + together
+
+
+def environment(processes: int) -> dict[str, str]:
+    """Return the environment of so many processes: each has its share of the cores, where the launcher would give it one."""
+    cores = len(os.sched_getaffinity(0))
+    return {"OMP_NUM_THREADS": str(max(1, cores // processes))} | os.environ if processes > 1 else dict(os.environ)
 
 
 def first() -> bool:
@@ -46,6 +54,15 @@ def wait() -> None:
 
     if distributed.is_available() and distributed.is_initialized():
         distributed.barrier()
+
+
+def part() -> None:
+    """Wait for the others a last time, and let go of them."""
+    from torch import distributed
+
+    wait()
+    if distributed.is_available() and distributed.is_initialized():
+        distributed.destroy_process_group()
 
 
 @cache

@@ -23,21 +23,41 @@ from vlmrecipes.train.rows import dataset
 from vlmrecipes.train.trainer import Steady
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from vlmrecipes.models.turns import Row
     from vlmrecipes.train.task import Task
+
+ALL_USED = frozenset({"qwen2_vl", "qwen2_5_vl", "qwen3_vl"})
+"""Families in which a row with a picture uses every weight; others skip the last layers of their vision tower, or experts."""
 
 
 def trainer(task: Task, model: Any, **more: Any) -> Any:
     """Return the trainer of `task`; `more` goes to SFTTrainer."""
     settings = task.settings
+    args = arguments(model, settings, task.steps, task.run / "checkpoints", own_loss=task.own_loss)
+    if settings.devices > 1:
+        args.ddp_find_unused_parameters = _some_idle(model, task.rows)
     return trainer_class()(
         model=model,
-        args=arguments(model, settings, task.steps, task.run / "checkpoints", own_loss=task.own_loss),
+        args=args,
         data_collator=_collator(task, model),
         train_dataset=dataset(task.rows, task.lengths, task.readers, own(task.run) / "rows.arrow"),
         processing_class=task.processor,
-        order=Order(task.lengths, rows_at_once(settings), settings.seed, by_length=settings.group_by_length),
+        order=Order(
+            task.lengths,
+            rows_at_once(settings) * settings.devices,
+            settings.seed,
+            by_length=settings.group_by_length,
+            devices=settings.devices,
+        ),
         **more,
     )
+
+
+def _some_idle(model: Any, rows: Sequence[Row]) -> bool:
+    """Tell whether a batch may leave a weight without gradient, which several devices then look for at every step."""
+    return model.config.model_type not in ALL_USED or any(not row.images for row in rows)
 
 
 def _collator(task: Task, model: Any) -> Collator | MicroCollator:

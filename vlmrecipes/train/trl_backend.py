@@ -160,8 +160,10 @@ def _counts(trainer: Any, log: MetricsLog) -> dict[str, Any]:
 
 
 def _save(trainer: Any, processor: Any, run: Path, base: str, adapter: bool) -> Path:
-    """Write what was trained, with the processor, and return its folder."""
+    """Write what was trained, with the processor, and return its folder; of several processes, the first writes."""
     path = run / ("adapter" if adapter else "model")
+    if not fleet.first():
+        return path
     if adapter and base:
         trainer.model.peft_config["default"].base_model_name_or_path = base
     # peft would otherwise look the base model up, on the network too, to see whether words were added to it

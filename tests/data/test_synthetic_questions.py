@@ -71,6 +71,26 @@ def test_shapes_answers_are_right_and_balanced() -> None:
             assert row["answer"] == min(shapes, key=lambda shape: shape.x).color
 
 
+def test_shapes_are_listed_in_the_order_asked_for() -> None:
+    orders = {
+        "left to right": lambda shape: shape.x,
+        "top to bottom": lambda shape: shape.y,
+        "small to large": lambda shape: shape.area,
+    }
+    rows = [row for row in rows_of("shapes", 600, questions=2, lists=2) if row["type"] == "list"]
+    assert len(rows) > 150
+    assert len({row["question"].split()[0] for row in rows}) == 3
+    for row in rows:
+        order = next(key for name, key in orders.items() if name in row["question"])
+        shapes = sorted(row["image"].scene.shapes, key=order)
+        assert row["answer"] == ", ".join(f"{shape.color} {shape.kind}" for shape in shapes)
+
+
+def test_lists_leave_the_other_questions_as_they_are() -> None:
+    listed = [row for row in rows_of("shapes", 200, lists=3) if row["type"] != "list"]
+    assert listed == rows_of("shapes", len(listed))
+
+
 def test_shapes_report_every_wrong_option() -> None:
     with pytest.raises(InputError) as caught:
         rows_of("shapes", questions=0, max_shape=3)

@@ -1,9 +1,12 @@
-"""Questions about a scene of shapes, with answers of one word."""
+"""Questions about a scene of shapes: most are answered in one word, some by naming all that is there."""
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Callable, Sequence
+from itertools import pairwise
+from operator import itemgetter
 from typing import NamedTuple
 
 from vlmrecipes.data.sources.synthetic.dice import Dice
@@ -26,6 +29,12 @@ SIDES: tuple[tuple[str, str, int], ...] = (
     ("bottom", "y", -1),
 )
 """Word for an extreme place, the coordinate it is about, and the sign that makes it the smallest."""
+_ORDERS: tuple[tuple[str, Callable[[Shape], float], float], ...] = (
+    ("left to right", lambda shape: shape.x, 6),
+    ("top to bottom", lambda shape: shape.y, 6),
+    ("small to large", lambda shape: math.log(shape.area), math.log(1.25)),
+)
+"""Name of an order, what is ordered, and the least difference between neighbours that can be seen."""
 _THERE = ("is there {x}?", "do you see {x}?", "does the picture show {x}?", "can {x} be seen here?", "is {x} here?")
 _NOT_THERE = (
     "is there no {n}?",
@@ -59,6 +68,16 @@ def ask(scene: Scene, count: int, dice: Dice) -> list[Question]:
         if len(questions) == count:
             break
     return list(questions.values())
+
+
+def ask_for_list(scene: Scene, dice: Dice) -> Question | None:
+    """Return a question that is answered by naming all shapes in an order; None where the order is not clear."""
+    order, key, least = dice.pick(_ORDERS)
+    places = sorted(((key(shape), shape) for shape in scene.shapes), key=itemgetter(0))
+    if any(after - before < least for (before, _), (after, _) in pairwise(places)):
+        return None
+    text = dice.pick(("list the shapes from {}.", "name all shapes from {}.", "what is there from {}?")).format(order)
+    return Question(text, ", ".join(f"{shape.color} {shape.kind}" for _, shape in places), "list")
 
 
 def _a(noun: str) -> str:

@@ -18,9 +18,13 @@ if TYPE_CHECKING:
 COLUMNS = ("image", "question", "answer", "type")
 OPTIONS: dict[str, Option] = {
     "questions": Whole(default=3, low=1, high=12),
+    "lists": Whole(default=0, low=0, high=3),
     "max_shapes": Whole(default=5, low=1, high=8),
 }
-"""`questions`: rows in a row that share a scene. `max_shapes`: shapes in the fullest scene."""
+"""`questions`: rows in a row that share a scene. `lists`: so many more, at most, whose answers name all of it in an order.
+
+`max_shapes`: shapes in the fullest scene.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,12 +45,14 @@ def open_rows(source: SyntheticSource, *, file: str, key: str) -> Iterator[dict[
     return islice(_rows(source, **settings.values), source.count)
 
 
-def _rows(source: SyntheticSource, questions: int, max_shapes: int) -> Iterator[dict[str, Any]]:
+def _rows(source: SyntheticSource, questions: int, lists: int, max_shapes: int) -> Iterator[dict[str, Any]]:
     number = 0
     while True:
         dice = Dice("shapes", source.seed, source.part, number)
         scene = make_scene(dice, max_shapes)
         image = ShapesImage(scene)
-        for question in shape_questions.ask(scene, questions, dice):
+        asked = shape_questions.ask(scene, questions, dice)
+        listed = {found.text: found for _ in range(lists) if (found := shape_questions.ask_for_list(scene, dice))}
+        for question in (*asked, *listed.values()):
             yield {"image": image, "question": question.text, "answer": question.answer, "type": question.type}
         number += 1

@@ -32,15 +32,20 @@ HEADROOM = 0.8
 
 def estimate(ref: ModelRef, model: Model, lora: Lora | None, train: Train | None, longest: int) -> int:
     """Return bytes for training with batches of rows of `longest` tokens; without `train`, for generating."""
+    return sum(parts(ref, model, lora, train, longest).values())
+
+
+def parts(ref: ModelRef, model: Model, lora: Lora | None, train: Train | None, longest: int) -> dict[str, int]:
+    """Return what `estimate` adds up: bytes of `weights`, of what is `trained`, and of a `batch` while it is computed."""
     config = _config(ref, model)
     weights, adapters = _counts(config, lora)
-    held = weights * WEIGHT_BYTES[model.load_in]
+    held = int(weights * WEIGHT_BYTES[model.load_in])
     if train is None:
-        return int(held)
+        return {"weights": held}
     trained = adapters if lora else weights
     rows = 1 if train.batch_size == "auto" else train.batch_size
     tokens = max(rows * longest, train.batch_tokens or 0)
-    return int(held + trained * TRAINED_BYTES + tokens * _token_bytes(config, train))
+    return {"weights": held, "trained": trained * TRAINED_BYTES, "batch": tokens * _token_bytes(config, train)}
 
 
 def training_tokens(model: Any, settings: Train) -> int:
@@ -85,6 +90,23 @@ def available() -> int:
     if torch.cuda.is_available():
         return int(torch.cuda.get_device_properties(0).total_memory)
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def forget_peak() -> None:
+    """Count the most memory that this process takes on the GPU from here on."""
+    import torch
+
+    if torch.cuda.is_available():
+        torch.cuda.reset_peak_memory_stats()
+
+
+def peak() -> dict[str, int] | None:
+    """Return the most bytes of the GPU that this process had `allocated` for tensors, and `reserved`; None on a CPU."""
+    import torch
+
+    if not torch.cuda.is_available():
+        return None
+    return {"allocated": torch.cuda.max_memory_allocated(), "reserved": torch.cuda.max_memory_reserved()}
 
 
 def generation_tokens(model: Any) -> int:

@@ -43,6 +43,8 @@ class TrainResult:
     """Names of the adapted modules, layer numbers written as `*`; empty when all weights were trained."""
     path: Path
     """The folder of the adapter or of the whole model."""
+    peak_memory_bytes: dict[str, int] | None
+    """Most memory of the GPU that this process has `allocated` for tensors, and `reserved`, weights included; None on a CPU."""
     rewards: dict[str, Any] | None = None
     """With grpo and gspo: `terms` (name, weight, spec), `first` and `last` mean reward, `curve` (a list for each figure)."""
     collapse: dict[str, Any] | None = None

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vlmrecipes.errors import RunError
+from vlmrecipes.models import memory
 from vlmrecipes.models.catalog import ModelRef
 from vlmrecipes.models.parts import Targets, compressed
 from vlmrecipes.models.turns import Row
@@ -73,6 +74,7 @@ def train(  # noqa: PLR0913
     from transformers import set_seed
 
     set_seed(settings.seed)
+    memory.forget_peak()
     start = newest(run / "checkpoints") if resume else None
     mine = fleet.own(run)
     log = MetricsLog(mine / "metrics.jsonl", board.writer(settings, mine, start[1] if start else 0))
@@ -109,6 +111,7 @@ def train(  # noqa: PLR0913
         selected=selected,
         seconds=seconds,
         lora_modules=() if targets is None else compressed((*targets.adapted, *targets.whole)),
+        peak_memory_bytes=memory.peak(),
         path=_save(trainer, processor, mine, base, lora is not None),
         **_counts(trainer, log),
         **rl.told(task, log.entries()),

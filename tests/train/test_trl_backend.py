@@ -42,6 +42,7 @@ def test_leaves_an_adapter_and_says_what_it_did(tmp_path: Path, capsys: pytest.C
     result = run(tmp_path)
     assert (result.steps, result.samples_seen, result.path) == (STEPS, 22, tmp_path / "adapter")
     assert 0 < result.trainable < result.total
+    assert (result.peak_memory_bytes is None) == (not torch.cuda.is_available())
     assert "model.visual.merger.mlp.*" in result.lora_modules
     entries = logged(tmp_path)
     assert [entry["step"] for entry in entries] == [*range(1, STEPS + 1)]

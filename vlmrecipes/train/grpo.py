@@ -83,18 +83,18 @@ def trainer(task: Task, model: Any, **more: Any) -> Any:
 def arguments(task: Task, grpo: Grpo, model: Any, found: Sequence[Term], never: Sequence[int]) -> Any:
     """Return TRL's GRPOConfig on the device where the model is: one generation for an optimizer step, or for several.
 
-    Tokens in `never` are not drawn.
+    Tokens in `never` are not drawn. What Unsloth's GRPOConfig would change to what papers recommend stays as it is given.
     """
     from trl import GRPOConfig
 
     method = task.settings.method
-    return one_device(
+    made = one_device(
         GRPOConfig(
             num_generations=grpo.group,
             reward_weights=[term.weight for term in found],
             beta=grpo.beta,
             epsilon=grpo.epsilon,
-            epsilon_high=grpo.epsilon_high,
+            epsilon_high=grpo.epsilon if grpo.epsilon_high is None else grpo.epsilon_high,
             max_completion_length=grpo.max_completion_length,
             mask_truncated_completions=grpo.mask_truncated,
             temperature=grpo.temperature,
@@ -108,6 +108,8 @@ def arguments(task: Task, grpo: Grpo, model: Any, found: Sequence[Term], never: 
             **shared(model, task.settings, task.steps, task.run / "checkpoints"),
         )
     )
+    made.scale_rewards = grpo.scale_rewards
+    return made
 
 
 def reading(processor: Any, model: Any) -> Any:
@@ -147,14 +149,13 @@ class Scored:
     def __call__(
         self,
         *,
-        prompts: Sequence[Sequence[Mapping[str, Any]]],
         completion_ids: Sequence[Sequence[int]],
         references: Sequence[Sequence[str]],
+        asked: Sequence[str],
         **_: Any,
     ) -> list[float]:
         """Return the rewards of B answers [B], before their weight."""
         answers = self.tokenizer.batch_decode(completion_ids, skip_special_tokens=True)
-        asked = ["\n".join(text_of(turn) for turn in prompt if turn["role"] == "user") for prompt in prompts]
         return [self.term(*one) for one in zip(answers, references, asked, strict=True)]
 
 
@@ -196,9 +197,11 @@ class _Rewarded(Steady):
         return numbers, images and [pictures or [] for pictures in images], more  # processors take no None among them
 
     def _loaded(self, row: Mapping[str, Any]) -> dict[str, Any]:
-        """Return a row of the dataset with its messages read and its pictures decoded."""
+        """Return a row of the dataset with its messages read, what its user says, and its pictures decoded."""
         pictures = [decode(data) for data in self.readers[row["part"]].read(row["images"])]
-        return {"prompt": json.loads(row["prompt"]), "images": pictures, "references": row["references"]}
+        turns = json.loads(row["prompt"])
+        asked = "\n".join(text_of(turn) for turn in turns if turn["role"] == "user")
+        return {"prompt": turns, "images": pictures, "references": row["references"], "asked": asked}
 
     def _calculate_rewards(self, *args: Any) -> Any:
         found = super()._calculate_rewards(*args)  # type: ignore[misc] # known once trl is loaded

@@ -24,7 +24,7 @@ from vlmrecipes.exports import plain
 from vlmrecipes.exports.judge import as_recorded, judge
 from vlmrecipes.exports.source import Source
 from vlmrecipes.fingerprint import sha256
-from vlmrecipes.models.load import LoadIn, device, dtype
+from vlmrecipes.models.load import WHOLE, LoadIn, device, dtype
 from vlmrecipes.records import predictions
 from vlmrecipes.records.scoring import Evaluated, evaluated
 
@@ -158,6 +158,7 @@ def _job(source: Source, folder: Path, *, base: str, weights: Mapping[str, str] 
         "folder": str(folder.absolute()),
         "base": base,
         "bits": {"4bit": 4, "8bit": 8}.get(source.load_in, 0) if base else 0,
+        "whole": WHOLE,
         "trust_remote_code": source.plan.recipe.model.trust_remote_code,
         "dtype": str(dtype(source.load_in, there)).removeprefix("torch."),
         "device": there,
@@ -171,7 +172,7 @@ def _apart(job: dict[str, Any]) -> dict[str, Any]:
     with tempfile.TemporaryDirectory(prefix="vlmrecipes-") as name:
         temporary = Path(name)
         (temporary / "job.json").write_text(json.dumps(job | {"output": str(temporary / "said.json")}), "utf-8")
-        command = [sys.executable, "-I", plain.__file__, str(temporary / "job.json")]
+        command = [sys.executable, "-P", plain.__file__, str(temporary / "job.json")]
         done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=temporary)  # noqa: S603
         if done.returncode:
             raise RunError(f"the export cannot be loaded and asked: {_last(done.stderr)}")

@@ -1,14 +1,14 @@
 """Answers with a model folder as anyone would load it: plain transformers, and peft for an adapter.
 
-    python -I plain.py JOB.json
+    python -P plain.py JOB.json
 
 Nothing of vlmrecipes or Unsloth is imported here. The check of an export runs this file in a process of its own and imports
 it for the run's own model, so that both sides are asked alike and only the loading differs.
 
 The job: `folder`, `base` (folder or id that an adapter goes on; empty for a whole model), `bits` (4 or 8: that base is
-quantised by bitsandbytes; 0: it is not), `trust_remote_code`, `dtype`, `device`, `max_new_tokens`, `output`, `weights` (see
-`digests`; null compares none) and `rows`, each `{messages, images, said}` with `said` lists of tokens to be followed; null
-follows the model's own answer.
+quantised by bitsandbytes; 0: it is not), `whole` (modules of it that are not), `trust_remote_code`, `dtype`, `device`,
+`max_new_tokens`, `output`, `weights` (see `digests`; null compares none) and `rows`, each `{messages, images, said}` with
+`said` lists of tokens to be followed; null follows the model's own answer.
 """
 
 from __future__ import annotations
@@ -134,8 +134,9 @@ def _bits(job: Mapping[str, Any]) -> Any:
     from transformers import BitsAndBytesConfig
 
     if job["bits"] == 8:  # noqa: PLR2004 - bits
-        return BitsAndBytesConfig(load_in_8bit=True)
+        return BitsAndBytesConfig(load_in_8bit=True, llm_int8_skip_modules=job["whole"])
     return BitsAndBytesConfig(
+        llm_int8_skip_modules=job["whole"],
         load_in_4bit=True,
         bnb_4bit_quant_type="nf4",
         bnb_4bit_use_double_quant=True,

@@ -16,6 +16,17 @@ if TYPE_CHECKING:
 
 Init = Literal["weights", "config"]
 LoadIn = Literal["4bit", "8bit", "16bit", "full"]
+WHOLE = (
+    "lm_head",
+    "visual",
+    "vision_tower",
+    "embed_vision",
+    "merger",
+    "multi_modal_projector",
+    "modality_projection",
+)
+"""Modules that are not quantised, of the families that Unsloth leaves them whole in (its SKIP_QUANTIZATION_MODULES): what it
+trains is what is scored and exported."""
 
 
 def device() -> str:
@@ -133,12 +144,14 @@ def _pretrained(ref: ModelRef, load_in: LoadIn, device: str, options: dict[str, 
 
 
 def _quantised(load_in: LoadIn, compute: Any) -> Any:
-    """Return QLoRA's settings for 4 bits (NF4, double quantisation), LLM.int8's for 8."""
+    """Return QLoRA's settings for 4 bits (NF4, double quantisation), LLM.int8's for 8; modules in WHOLE stay as they are."""
     from transformers import BitsAndBytesConfig
 
+    kept = list(WHOLE)
     if load_in == "8bit":
-        return BitsAndBytesConfig(load_in_8bit=True)
+        return BitsAndBytesConfig(load_in_8bit=True, llm_int8_skip_modules=kept)
     return BitsAndBytesConfig(
+        llm_int8_skip_modules=kept,
         load_in_4bit=True,
         bnb_4bit_quant_type="nf4",
         bnb_4bit_use_double_quant=True,

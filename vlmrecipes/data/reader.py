@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -13,14 +14,14 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from numpy.typing import NDArray
 
-HEX_DIGITS = 64
-"""Length of a key."""
+HEAD = 16
+"""Bytes of a key that are kept: no two SHA-256 sums share so many."""
 
 
 class ImageReader:
     """Reads images wherever it is: it may be pickled, and opens the store where it is first used.
 
-    16 bytes of memory an image of the store: the first 8 bytes of its key and the row it stands at.
+    24 bytes of memory an image of the store: the head of its key and the row it stands at.
     """
 
     def __init__(self, uri: str, version: int, keys: pa.ChunkedArray) -> None:
@@ -28,10 +29,11 @@ class ImageReader:
         import numpy as np
 
         self.uri, self.version = uri, version
-        heads = heads_of(keys)
+        heads = _heads(keys.to_pylist())
         self._rows: NDArray[np.int64] = np.argsort(heads, kind="stable")
-        self._heads: NDArray[np.uint64] = heads[self._rows]
+        self._heads: NDArray[np.bytes_] = heads[self._rows]
         self._table: Any = None
+        self._in_order: bool | None = None
 
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"_table": None}
@@ -40,32 +42,45 @@ class ImageReader:
         """Return the bytes of the images `keys`, in that order. Raises StoreError for a key that is not there."""
         if not keys:
             return []
-        if self._table is None:
-            self._table = Store(self.uri).frozen(IMAGES, self.version)
-        data: dict[str, bytes] = {}
-        if rows := self.places(keys):
-            found = self._table.take_offsets(rows).select(["key", "data"]).to_arrow()
-            data = dict(zip(found["key"].to_pylist(), found["data"].to_pylist(), strict=True))
-        if missing := [key for key in keys if key not in data]:
-            raise StoreError(f"{self.uri}: image {missing[0]} is not in version {self.version}")
+        placed = sorted(zip(self.places(once := list(dict.fromkeys(keys))), once, strict=True))
+        found = self._opened().take_offsets([row for row, _ in placed]).select(["data"]).to_arrow()["data"].to_pylist()
+        if self._in_order is None and len(found) > 1:
+            self._in_order = _order_holds([key for _, key in placed], found)
+        if self._in_order is False:
+            raise StoreError("this lancedb gives rows in another order than asked for: install the one that is locked")
+        data = {key: value for (_, key), value in zip(placed, found, strict=True)}
         return [data[key] for key in keys]
 
+    def _opened(self) -> Any:
+        if self._table is None:
+            self._table = Store(self.uri).frozen(IMAGES, self.version)
+        return self._table
+
     def places(self, keys: Sequence[str]) -> list[int]:
-        """Return the rows where the keys may be: usually one each, more where heads are equal."""
+        """Return the rows of `keys`, in that order. Raises StoreError for a key that is not there."""
         import numpy as np
 
-        heads = np.array([int(key[:16], 16) for key in set(keys)], np.uint64)
-        first, last = (np.searchsorted(self._heads, heads, side) for side in ("left", "right"))
-        spans = zip(first.tolist(), last.tolist(), strict=True)
-        return sorted({row for start, end in spans for row in self._rows[start:end].tolist()})
+        heads = _heads(keys)
+        at = np.searchsorted(self._heads, heads)
+        there = (
+            self._heads[np.minimum(at, len(self._heads) - 1)] == heads if len(self._heads) else np.zeros(len(at), bool)
+        )
+        if not there.all():
+            missing = keys[int(np.argmin(there))]
+            raise StoreError(f"{self.uri}: image {missing} is not in version {self.version}")
+        rows: list[int] = self._rows[at].tolist()
+        return rows
 
 
-def heads_of(keys: pa.ChunkedArray) -> NDArray[np.uint64]:
-    """Return the first 8 bytes of hexadecimal keys (n,) as numbers."""
+def _order_holds(keys: Sequence[str], found: Sequence[bytes]) -> bool:
+    """Tell whether images lie in the order of `keys`, the SHA-256 of their bytes; a damaged one says nothing of the order."""
+    sums = [hashlib.sha256(data).hexdigest() for data in found]
+    known = set(keys)
+    return all(one == key or one not in known for one, key in zip(sums, keys, strict=True))
+
+
+def _heads(keys: Sequence[str]) -> NDArray[np.bytes_]:
+    """Return the first bytes of hexadecimal keys (n,)."""
     import numpy as np
 
-    text = "".join(keys.to_pylist()).encode("ascii")
-    digits = np.frombuffer(text, np.uint8).reshape(-1, HEX_DIGITS)[:, :16].astype(np.uint64)
-    nibbles = np.where(digits >= ord("a"), digits - (ord("a") - 10), digits - ord("0"))
-    heads: NDArray[np.uint64] = np.bitwise_or.reduce(nibbles << np.arange(60, -4, -4, dtype=np.uint64), axis=1)
-    return heads
+    return np.array([bytes.fromhex(key[: 2 * HEAD]) for key in keys], f"S{HEAD}")

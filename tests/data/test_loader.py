@@ -174,7 +174,7 @@ def test_the_index_finds_every_key_and_no_other(keys: list[bytes], other: bytes,
 
 
 def test_rows_in_another_order_are_not_taken_for_what_they_are_not(snapshot: Snapshot) -> None:
-    reader, keys = snapshot.reader(), [sample.images[0] for sample in snapshot.samples()]
-    reader._rows = reader._rows[::-1]
+    keys = snapshot.columns("images", ("key",))["key"].to_pylist()
+    reader = ImageReader(snapshot.uri, snapshot.manifest["tables"]["images"]["version"], pa.chunked_array([keys[::-1]]))
     with pytest.raises(StoreError, match="another order"):
         reader.read(keys)

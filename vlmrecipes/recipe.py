@@ -85,6 +85,9 @@ class Lora(Table):
         return self
 
 
+SHARDED_OPTIMIZERS = ("adamw_torch", "adamw_torch_fused", "sgd")
+
+
 class Train(Table):
     """How it is trained."""
 
@@ -117,6 +120,8 @@ class Train(Table):
     """Batches of rows of like length, in an order that the seed decides."""
     devices: int = Field(default=1, ge=1)
     """GPUs, or on a CPU processes, that train together: `batch_size` rows each, or their share of `effective_batch`."""
+    sharded: bool = False
+    """Each of `devices` holds a part of weights, gradients and optimizer, for models that need it; slower than whole ones."""
     seed: int = Field(default=3407, ge=0)
     workers: int = Field(default=0, ge=0)
     """Processes that prepare batches ahead of the model, for each of `devices`; 0 prepares them in the training process."""
@@ -140,6 +145,21 @@ class Train(Table):
             raise ValueError('`batch_size = "auto"` takes `effective_batch` instead of `gradient_accumulation`')
         if (self.effective_batch or 0) % self.devices:
             raise ValueError(f"`effective_batch` must be a multiple of `devices` = {self.devices}")
+        return self
+
+    @model_validator(mode="after")
+    def _sharded_devices_compute_alike(self) -> Train:
+        if not self.sharded:
+            return self
+        if self.devices == 1:
+            raise ValueError("`sharded` needs `devices` of 2 or more: one device has nothing to share")
+        if self.batch_size == "auto":
+            raise ValueError(
+                '`sharded` takes a number for `batch_size`: "auto" gives devices different numbers of batches'
+            )
+        if self.optimizer not in SHARDED_OPTIMIZERS:
+            names = ", ".join(repr(name) for name in SHARDED_OPTIMIZERS)
+            raise ValueError(f"`sharded` cannot split the state of optimizer {self.optimizer!r}: use one of {names}")
         return self
 
     @property
@@ -268,6 +288,14 @@ class Recipe(Table):
             raise ValueError(f'train.method = "{train.method}" needs a table [grpo] with its `rewards`')
         if told := _unfit(train, grpo, self.lora):
             raise ValueError(told)
+        return self
+
+    @model_validator(mode="after")
+    def _sharded_weights(self) -> Recipe:
+        if self.train.sharded and self.model.load_in in ("4bit", "8bit"):
+            raise ValueError(f'train.sharded cannot split {self.model.load_in} weights: use model.load_in = "16bit"')
+        if self.train.sharded and self.eval.every:
+            raise ValueError("eval.every does not go with train.sharded: no device holds the model that would answer")
         return self
 
     @field_validator("version")

@@ -68,3 +68,36 @@ def test_killed_and_resumed_ends_with_the_same_weights(tmp_path: Path, two: Path
     weights, whole = learned(tmp_path), learned(two)
     assert all(bool((weights[name] == whole[name]).all()) for name in whole)
     assert logged(tmp_path) == logged(two)
+
+
+SHARDED = {"sharded": True, "batch_size": 2, "effective_batch": None, "batch_tokens": None}
+
+
+def test_sharded_weights_learn_what_whole_ones_learn(tmp_path: Path, two: Path) -> None:
+    done = together(tmp_path, **SHARDED)
+    assert done.returncode == 0, done.stderr
+    assert logged(tmp_path) == [pytest.approx(entry, rel=2e-3) for entry in logged(two)]
+    weights, expected = learned(tmp_path), learned(two)
+    assert weights.keys() == expected.keys()
+    assert all((weights[name] - expected[name]).abs().max() < 1e-3 for name in expected)
+    assert {path.name for path in tmp_path.iterdir()} == {path.name for path in two.iterdir()}
+
+
+def test_all_weights_sharded_killed_and_resumed_are_those_of_one_process(tmp_path: Path) -> None:
+    more = SHARDED | {"whole": True, "gradient_checkpointing": True}
+    assert together(tmp_path / "two", **more, reads=4).returncode != 0
+    assert not (tmp_path / "two" / "model").exists()
+    done = together(tmp_path / "two", **more, resume=True)
+    assert done.returncode == 0, done.stderr
+    run(tmp_path / "one", lora=None, **SETTINGS)
+    assert logged(tmp_path / "two") == [pytest.approx(entry, rel=2e-3) for entry in logged(tmp_path / "one")]
+    two, one = (whole(tmp_path / name / "model") for name in ("two", "one"))
+    assert two.keys() == one.keys()
+    assert all((two[name] - one[name]).abs().max() < 1e-3 for name in one)
+
+
+def whole(folder: Path) -> dict[str, Any]:
+    """Load a model as anyone would."""
+    from transformers import AutoModelForImageTextToText
+
+    return dict(AutoModelForImageTextToText.from_pretrained(folder).state_dict())

@@ -1,6 +1,6 @@
 """One small training, as tests and the processes that they start run it.
 
-python -m training FOLDER SETTINGS     settings as JSON
+python -m training FOLDER SETTINGS     settings as JSON; with "whole", all weights are trained
 """
 
 from __future__ import annotations
@@ -83,4 +83,5 @@ def run(  # noqa: PLR0913
 
 if __name__ == "__main__":
     begin(Path(sys.argv[1]))
-    run(Path(sys.argv[1]), lora=STEADY, **json.loads(sys.argv[2]))
+    settings = json.loads(sys.argv[2])
+    run(Path(sys.argv[1]), lora=None if settings.pop("whole", False) else STEADY, **settings)

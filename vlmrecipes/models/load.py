@@ -60,8 +60,9 @@ def load_model(  # noqa: PLR0913
     attention: str | None = None,
     stored: bool = False,
     trust_remote_code: bool = False,
+    stay: bool = False,
 ) -> Any:
-    """Return the model on `device`, in evaluation mode.
+    """Return the model on `device`, in evaluation mode; with `stay`, on the CPU as it would be there.
 
     With `init="config"` the weights are random, the same for the same `seed`. `attention` names one of transformers'
     implementations; without it, `sdpa`, and all images of a batch in one call in vision towers that allow it. `stored`
@@ -82,7 +83,7 @@ def load_model(  # noqa: PLR0913
         model = _random(ref, seed, options) if init == "config" else _pretrained(ref, load_in, device, options)
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise RunError(f"{ref.id}: its weights cannot be loaded: {str(error).splitlines()[0]}") from error
-    if load_in not in ("4bit", "8bit"):
+    if load_in not in ("4bit", "8bit") and not stay:
         model = model.to(device)
     if attention is None:
         attentions.use_varlen(model)

@@ -45,7 +45,18 @@ def parts(ref: ModelRef, model: Model, lora: Lora | None, train: Train | None, l
     trained = adapters if lora else weights
     rows = 1 if train.batch_size == "auto" else train.batch_size
     tokens = max(rows * longest, train.batch_tokens or 0)
-    return {"weights": held, "trained": trained * TRAINED_BYTES, "batch": tokens * _token_bytes(config, train)}
+    batch = tokens * _token_bytes(config, train)
+    if not train.sharded:
+        return {"weights": held, "trained": trained * TRAINED_BYTES, "batch": batch}
+    part = held // train.devices + _gathered(config, held)
+    return {"weights": part, "trained": trained * TRAINED_BYTES // train.devices, "batch": batch}
+
+
+def _gathered(config: Any, held: int) -> int:
+    """Return what a device that holds a part of the weights puts together at once: words in and out, and two layers."""
+    text = config.get_text_config()
+    words = 2 * text.vocab_size * text.hidden_size * WEIGHT_BYTES["16bit"]
+    return min(held, int(words + 2 * held / text.num_hidden_layers))
 
 
 def training_tokens(model: Any, settings: Train) -> int:

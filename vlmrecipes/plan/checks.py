@@ -30,7 +30,7 @@ def too_large(need: int) -> Found:
     there = memory.available()
     if need <= there:
         return []
-    ways = "lower train.batch_size, set train.gradient_checkpointing = true, or load_in fewer bits"
+    ways = "lower train.batch_size, set train.gradient_checkpointing = true, load_in fewer bits, or share with train.sharded"
     return [("model.id", f"needs about {need / 2**30:.1f} GiB, this machine has {there / 2**30:.1f} GiB: {ways}")]
 
 
@@ -77,6 +77,8 @@ def _devices(recipe: Recipe, device: str) -> Found:
         return [("train.devices", "'unsloth' trains on one GPU: use devices = 1, or backend = 'trl'")]
     if device != "cpu" and wanted > torch.cuda.device_count():
         return [("train.devices", f"{wanted} are wanted, this machine has {torch.cuda.device_count()}")]
+    if device != "cpu" and recipe.train.sharded and not torch.cuda.is_bf16_supported(including_emulation=False):
+        return [("train.sharded", "needs GPUs that compute in bfloat16 (Ampere or newer): use whole weights on each")]
     return []
 
 
@@ -122,6 +124,10 @@ def rows(recipe: Recipe, rows: Sequence[Row], lengths: tokens.Lengths | None) ->
                 f"{found}: nothing is cut; raise it, set model.overlong = 'drop', or lower prepare.max_side of the data",
             )
         )
+    blind = [place for place, row in enumerate(rows) if not row.images] if recipe.train.sharded else []
+    if blind:
+        why = f"{len(blind)} rows have no picture ({_some(rows, blind)}), and devices must compute the same layers together"
+        problems.append(("train.sharded", f"{why}: leave these rows out, or use whole weights on each device"))
     if silent := (lengths.completion == 0).nonzero()[0].tolist():
         problems.append(("data.train", f"{len(silent)} rows have no token to learn ({_some(rows, silent)})"))
     return problems

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from vlmrecipes.models.load import device
 from vlmrecipes.recipe import Train
 from vlmrecipes.train.collate import share_by_name
 
@@ -16,6 +17,7 @@ AMPERE = 8
 
 def shared(model: Any, settings: Train, steps: int, checkpoints: Path) -> dict[str, Any]:
     """Return what goes into any of TRL's configurations, on the device where the model is."""
+    on_gpu = _on_gpu(model, settings)
     return {
         "output_dir": str(checkpoints),
         "max_steps": steps,
@@ -35,10 +37,10 @@ def shared(model: Any, settings: Train, steps: int, checkpoints: Path) -> dict[s
         "save_total_limit": None,
         "report_to": "none",
         "disable_tqdm": True,
-        **_together(settings.devices, _on_gpu(model)),
-        **_optimizer(settings, _on_gpu(model)),
-        **_precision(model),
-        **_loader(settings.workers, on_gpu=_on_gpu(model)),
+        **_together(settings.devices, on_gpu),
+        **_optimizer(settings, on_gpu),
+        **_precision(on_gpu=on_gpu),
+        **_loader(settings.workers, on_gpu=on_gpu),
     }
 
 
@@ -81,13 +83,13 @@ def _optimizer(settings: Train, on_gpu: bool) -> dict[str, Any]:
     }
 
 
-def _precision(model: Any) -> dict[str, Any]:
+def _precision(*, on_gpu: bool) -> dict[str, Any]:
     """Return how numbers are computed: mixed with 16 bits on a GPU, 32 bits elsewhere."""
     import torch
 
-    if not _on_gpu(model):
+    if not on_gpu:
         return {"use_cpu": True, "bf16": False, "fp16": False}
-    modern = torch.cuda.get_device_capability(model.device)[0] >= AMPERE
+    modern = torch.cuda.get_device_capability()[0] >= AMPERE
     return {"bf16": modern, "fp16": not modern, "tf32": modern}
 
 
@@ -106,10 +108,11 @@ def _loader(workers: int, *, on_gpu: bool) -> dict[str, Any]:
     }
 
 
-def _on_gpu(model: Any) -> bool:
-    return bool(model.device.type == "cuda")
+def _on_gpu(model: Any, settings: Train) -> bool:
+    """Tell whether the model computes on a GPU; one that is to be sharded is not there yet."""
+    return bool(model.device.type == "cuda" or (settings.sharded and device() == "cuda"))
 
 
-def pixels(model: Any) -> str:
+def pixels(model: Any, settings: Train) -> str:
     """Return the type that pixels travel in: half the bytes where the model computes in 16 bits anyway."""
-    return "bfloat16" if _precision(model)["bf16"] else ""
+    return "bfloat16" if _precision(on_gpu=_on_gpu(model, settings))["bf16"] else ""

@@ -10,7 +10,6 @@ import atexit
 import os
 import shutil
 import sys
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -70,9 +69,11 @@ def own(run: Path) -> Path:
     """Return the folder for what this process writes: `run` itself, or one that goes when the process ends."""
     if first():
         return run
-    folder = tempfile.mkdtemp(prefix="vlmrecipes-")
+    folder = run / f".device-{os.environ['RANK']}"
+    shutil.rmtree(folder, ignore_errors=True)  # of a process that was killed
+    folder.mkdir(parents=True)
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    return Path(folder)
+    return folder
 
 
 def _silent(count: int = 1, note: str = "") -> None: ...

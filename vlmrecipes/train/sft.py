@@ -20,6 +20,7 @@ from vlmrecipes.train.collate import IGNORE, Collator
 from vlmrecipes.train.fleet import own
 from vlmrecipes.train.micro import MicroCollator
 from vlmrecipes.train.rows import dataset
+from vlmrecipes.train.sharding import Sharded
 from vlmrecipes.train.trainer import Steady
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ def trainer(task: Task, model: Any, **more: Any) -> Any:
     args = arguments(model, settings, task.steps, task.run / "checkpoints", own_loss=task.own_loss)
     if settings.devices > 1:
         args.ddp_find_unused_parameters = _some_idle(model, task.rows)
-    return trainer_class()(
+    return trainer_class(sharded=settings.sharded)(
         model=model,
         args=args,
         data_collator=_collator(task, model),
@@ -63,7 +64,7 @@ def _some_idle(model: Any, rows: Sequence[Row]) -> bool:
 def _collator(task: Task, model: Any) -> Collator | MicroCollator:
     """Return what makes a loader's batch: one batch of tensors, or several where rows cannot be computed together."""
     settings = task.settings
-    collator = Collator(task.processor, settings.responses_only, pixels(model))
+    collator = Collator(task.processor, settings.responses_only, pixels(model, settings))
     apart = ALL_OR_NONE in task.processor.model_input_names
     if settings.batch_size == "auto":
         budget = settings.batch_tokens or memory.training_tokens(model, settings)
@@ -87,11 +88,12 @@ def arguments(model: Any, settings: Train, steps: int, checkpoints: Path, *, own
 
 
 @cache
-def trainer_class() -> Any:
+def trainer_class(*, sharded: bool = False) -> Any:
     """Return the class; its constructor takes `order`, a sampler, besides what SFTTrainer takes."""
     from trl import SFTTrainer
 
-    return type("LeanTrainer", (_Lean, SFTTrainer), {})
+    bases = (Sharded, _Lean) if sharded else (_Lean,)
+    return type("LeanTrainer", (*bases, SFTTrainer), {})
 
 
 class _Lean(Steady):

@@ -60,6 +60,10 @@ class Steady:
         else:
             _load_whole(model or self.model, resume_from_checkpoint)
 
+    def weights(self) -> dict[str, Any] | None:
+        """Return the weights to save, or None: those of the model as it is."""
+        return None
+
     def load_weights(self, checkpoint: Path) -> None:
         """Take the weights of a checkpoint, where nothing is left to train."""
         self._load_from_checkpoint(str(checkpoint))

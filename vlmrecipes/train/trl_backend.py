@@ -37,7 +37,7 @@ def begin(run: Path) -> None:  # noqa: ARG001 - nothing is compiled
 
 
 def load(ref: ModelRef, recipe: Recipe) -> Any:
-    """Return the model of the recipe as plain transformers loads it; see `Backend`."""
+    """Return the model of the recipe as plain transformers loads it; see `Backend`. One to be sharded stays on the CPU."""
     from vlmrecipes.models.load import device, load_model
 
     return load_model(
@@ -47,6 +47,7 @@ def load(ref: ModelRef, recipe: Recipe) -> Any:
         device=device(),
         seed=recipe.train.seed,
         trust_remote_code=recipe.model.trust_remote_code,
+        stay=recipe.train.sharded,
     )
 
 
@@ -165,6 +166,7 @@ def _counts(trainer: Any, log: MetricsLog) -> dict[str, Any]:
 def _save(trainer: Any, processor: Any, run: Path, base: str, adapter: bool) -> Path:
     """Write what was trained, with the processor, and return its folder; of several processes, the first writes."""
     path = run / ("adapter" if adapter else "model")
+    state = trainer.weights()
     if not fleet.first():
         return path
     if adapter and base:
@@ -172,7 +174,7 @@ def _save(trainer: Any, processor: Any, run: Path, base: str, adapter: bool) -> 
     # peft would otherwise look the base model up, on the network too, to see whether words were added to it
     options = {"save_embedding_layers": False, "selected_adapters": ["default"]} if adapter else {}
     with aside(path) as temporary:
-        trainer.model.save_pretrained(temporary, **options)
+        trainer.model.save_pretrained(temporary, state_dict=state, **options)
         processor.save_pretrained(temporary)
         (temporary / "README.md").unlink(missing_ok=True)  # peft's empty form
     return path

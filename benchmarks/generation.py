@@ -1,21 +1,24 @@
 """Measure how fast predictions are generated, against a loop of one row at a time and fixed batches in file order.
 
-    python benchmarks/generation.py [--rows 96] [--of lines|mixed] [--repeats 3] [--device cpu] [--shape reader|2b]
-                                    [--precision full|16bit] [--threads 2]
+    python benchmarks/generation.py [--rows 96] [--one N] [--source rendered|receipts] [--of lines|pages|mixed] [--repeats 3]
+                                    [--device cpu] [--shape reader|2b] [--precision full|16bit] [--longest 128] [--pixels N]
 
-Rows are rendered here, with references: printed lines of 4-50 characters, as on receipts; `mixed` makes every third a block
-of three to five such lines, a small page. All contenders use the same loaded model, prompts and longest answer:
+Rows are rendered here, with references: printed lines of 4-50 characters; pages are blocks of three to five such lines. With
+`--source receipts` they are real: lines, and whole pictures, of $VLMRECIPES_DATA/sroie_receipts. `mixed` makes every third a
+page. All contenders use the same loaded model, prompts and longest answer:
 
 - `one`: transformers' `generate` on one row after the other, as many evaluation scripts do;
 - `fixed`: batches of 16 rows in file order, padded on the left, until the last row of each has ended;
 - `engine`: this project's engine.
 
-They take turns (one, fixed, engine, one, …), and the best time of each counts. On a CPU, seconds are those of the processor,
-all threads together, which other work on the machine does not lengthen; `wall` has those of the clock. `equal` is the
-share of rows whose text is that of `one`; `cer` is each contender's score with its 95 % interval (meaningless for the
-random weights of `2b`).
+They take turns (one, fixed, engine, one, …), and the best time of each counts; with `--one N`, `one` takes a single turn over
+the first N rows. On a CPU, seconds are those of the processor, all threads together, which other work on the machine does
+not lengthen; `wall` has those of the clock. On the rows of `one`: `equal` is the share whose text is that of `one`, `cer`
+each contender's score with its 95 % interval (meaningless for the random weights of `2b`), and `inside` whether the engine's
+lies in the interval of `one`.
 
-Prints one JSON object and writes it to benchmarks/results/generation-DEVICE-SHAPE-PRECISION-OF.json.
+Prints every time as it is taken to standard error, then one JSON object, which it also writes to
+benchmarks/results/generation-DEVICE-SHAPE-PRECISION-[receipts-]OF.json.
 """
 
 from __future__ import annotations
@@ -27,8 +30,9 @@ import json
 import os
 import platform
 import random
+import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -74,25 +78,47 @@ class Pictures:
         return [self.held[key] for key in keys]
 
 
-def rows(count: int, of: str, pictures: Pictures) -> list[Sample]:
-    """Return rendered lines, or lines and blocks, with what stands in them."""
+def rows(count: int, source: str, of: str, pictures: Pictures) -> list[Sample]:
+    """Return lines, pages, or both, with what stands in them."""
     draw = random.Random(11)  # noqa: S311 - the same rows every time
-    return [_row(number, draw, of, pictures) for number in range(count)]
+    kinds = ["page" if of == "pages" or (of == "mixed" and draw.random() < 1 / 3) else "line" for _ in range(count)]
+    found = _receipts(kinds, draw) if source == "receipts" else (_printed(kind, draw) for kind in kinds)
+    return [_row(number, image, text, pictures) for number, (image, text) in enumerate(found)]
 
 
-def _row(number: int, draw: random.Random, of: str, pictures: Pictures) -> Sample:
-    height = 1 if of == "lines" or draw.random() < 2 / 3 else draw.randint(3, 5)
-    lines = [_line(draw, draw.randint(4, 50)) for _ in range(height)]
+def _row(number: int, image: Image.Image, text: str, pictures: Pictures) -> Sample:
     return Sample(
         id=f"{number:032x}",
-        images=(pictures.add(_rendered(lines, draw.randint(18, 28))),),
+        images=(pictures.add(image),),
         messages=tuple(PROMPT),
-        references=("\n".join(lines),),
+        references=(text,),
         group=str(number),
         split="eval",
-        source="rendered",
+        source="benchmark",
         metadata={},
     )
+
+
+def _printed(kind: str, draw: random.Random) -> tuple[Image.Image, str]:
+    lines = [_line(draw, draw.randint(4, 50)) for _ in range(1 if kind == "line" else draw.randint(3, 5))]
+    return _rendered(lines, draw.randint(18, 28)), "\n".join(lines)
+
+
+def _receipts(kinds: list[str], draw: random.Random) -> Iterator[tuple[Image.Image, str]]:
+    """Yield a line or a whole receipt for each of `kinds`; either come again when there are no more."""
+    folder = Path(os.environ["VLMRECIPES_DATA"]) / "sroie_receipts"
+    found = [json.loads(row) for row in (folder / "manifest.jsonl").read_text("utf-8").splitlines()]
+    lines = [(page, line) for page in found for line in page["lines"] if line["text"].strip()]
+    draw.shuffle(lines)
+    for place, kind in enumerate(kinds):
+        page, line = lines[place % len(lines)]
+        if kind == "line":
+            with Image.open(folder / page["image"]) as whole:
+                yield whole.convert("RGB").crop(line["bbox"]), line["text"]
+        else:
+            page = found[place % len(found)]
+            with Image.open(folder / page["image"]) as whole:
+                yield whole.convert("RGB"), "\n".join(one["text"] for one in page["lines"])
 
 
 def _line(draw: random.Random, length: int) -> str:
@@ -209,35 +235,49 @@ def main() -> None:
     """Print the measurement as JSON and write it."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--rows", type=int, default=96)
-    parser.add_argument("--of", choices=["lines", "mixed"], default="lines")
+    parser.add_argument("--one", type=int, default=0, help="rows of the batch-of-one loop; all by default")
+    parser.add_argument("--source", choices=["rendered", "receipts"], default="rendered")
+    parser.add_argument("--of", choices=["lines", "pages", "mixed"], default="lines")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--threads", type=int, default=os.cpu_count(), help="of torch on a CPU")
     parser.add_argument("--longest", type=int, default=128, help="most new tokens of an answer")
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     parser.add_argument("--shape", choices=["reader", "2b"], default="reader")
+    parser.add_argument(
+        "--pixels", type=int, help="most pixels of a picture; default: as the built-in model was trained"
+    )
     parser.add_argument("--precision", choices=["full", "16bit"], default="full")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     model, processor = load(args.shape, args.device, args.precision)
+    if args.pixels:
+        images = processor.image_processor
+        images.size = {"shortest_edge": images.size["shortest_edge"], "longest_edge": args.pixels}
     pictures = Pictures()
-    samples = rows(args.rows, args.of, pictures)
+    samples = rows(args.rows, args.source, args.of, pictures)
     about = (model, processor, samples, pictures, args.longest)
+    first = samples[: args.one or None]
     contenders: dict[str, Callable[[], list[str]]] = {
-        "one": lambda: plain(1, about),
+        "one": lambda: plain(1, (model, processor, first, pictures, args.longest)),
         "fixed": lambda: plain(FIXED, about),
         "engine": lambda: engine(about),
     }
+    counts = {"one": len(first), "fixed": args.rows, "engine": args.rows}
     plain(2, (model, processor, samples[:4], pictures, args.longest))  # warm
     times: dict[str, list[float]] = {name: [] for name in contenders}
     wall: dict[str, list[float]] = {name: [] for name in contenders}
     said: dict[str, list[str]] = {}
-    for _ in range(args.repeats):
+    for turn in range(args.repeats):
         for name, work in contenders.items():
+            if name == "one" and args.one and turn:
+                continue
             spent, passed, said[name] = timed(work)
             times[name].append(round(passed if args.device == "cuda" else spent, 3))
             wall[name].append(round(passed, 3))
-    best = {name: min(found) for name, found in times.items()}
-    pairs = {name: zip(texts, said["one"], strict=True) for name, texts in said.items()}
+            print(json.dumps({"contender": name, "rows": counts[name], "seconds": times[name][-1]}), file=sys.stderr)
+    speeds = {name: counts[name] / min(found) for name, found in times.items()}
+    common = {name: texts[: len(first)] for name, texts in said.items()}
+    scores = {name: cer(first, texts) for name, texts in common.items()}
     result = {
         "date": time.strftime("%Y-%m-%d"),
         "machine": torch.cuda.get_device_name() if args.device == "cuda" else f"{platform.machine()} CPU",
@@ -246,15 +286,21 @@ def main() -> None:
         **vars(args),
         "seconds": times,
         "wall": wall,
-        "rows_per_second": {name: round(args.rows / seconds, 2) for name, seconds in best.items()},
-        "times_faster_than": {name: round(best[name] / best["engine"], 2) for name in ("one", "fixed")},
-        "equal": {name: sum(a == b for a, b in pair) / args.rows for name, pair in pairs.items()},
-        "cer": {name: cer(samples, texts) for name, texts in said.items()},
+        "rows_per_second": {name: round(speed, 2) for name, speed in speeds.items()},
+        "times_faster_than": {name: round(speeds["engine"] / speeds[name], 2) for name in ("one", "fixed")},
+        "equal": {name: _equal(texts, common["one"]) for name, texts in common.items()},
+        "cer": scores,
+        "inside": scores["one"]["low"] <= scores["engine"]["value"] <= scores["one"]["high"],
     }
     text = json.dumps(result, indent=1)
-    name = f"generation-{args.device}-{args.shape}-{args.precision}-{args.of}.json"
+    kind = f"{args.source}-{args.of}" if args.source == "receipts" else args.of
+    name = f"generation-{args.device}-{args.shape}-{args.precision}-{kind}.json"
     (Path(__file__).parent / "results" / name).write_text(text + "\n", "utf-8")
     print(text)
+
+
+def _equal(texts: list[str], others: list[str]) -> float:
+    return sum(a == b for a, b in zip(texts, others, strict=True)) / len(others)
 
 
 if __name__ == "__main__":

@@ -20,8 +20,10 @@ from vlmrecipes.models.turns import rows_of
 from vlmrecipes.recipe import Lora, Train
 from vlmrecipes.rewarding import Grpo, Reward
 from vlmrecipes.train.backend import TrainResult
-from vlmrecipes.train.grpo import unsaid
+from vlmrecipes.train.grpo import arguments, unsaid
+from vlmrecipes.train.rewards import terms
 from vlmrecipes.train.rows import prompts
+from vlmrecipes.train.task import Task
 from vlmrecipes.train.trl_backend import train
 
 STEPS = 4
@@ -111,6 +113,44 @@ def test_a_reward_that_is_no_number_stops_the_run(tmp_path: Path, monkeypatch: p
     monkeypatch.setattr("sys.path", [str(tmp_path)])
     with pytest.raises(RunError, match=r"the reward my_rewards:bad of .* is nan: it must be a finite number"):
         learn(tmp_path / "run", Grpo(rewards=(Reward(name="my_rewards:bad"),), group=4, max_completion_length=4))
+
+
+def test_a_reward_is_told_what_was_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    code = "def asked(answer, references, prompt):\n    return float(prompt == 'Read the text.') + len(answer) % 2\n"
+    (tmp_path / "told_rewards.py").write_text(code)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    rewards = (Reward(name="told_rewards:asked"),)
+    result = learn(tmp_path / "run", GRPO.model_copy(update={"rewards": rewards}), steps=1)
+    assert result.rewards
+    assert result.rewards["first"] >= 1
+
+
+def test_settings_are_what_the_recipe_says_under_a_configuration_that_has_its_own_mind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import trl
+
+    class Minded(trl.GRPOConfig):  # type: ignore[misc] # as Unsloth's, which sets what papers recommend
+        def __init__(self, **given: Any) -> None:
+            wide = {"epsilon_high": 0.28} if given["epsilon_high"] is None else {}
+            super().__init__(**given | wide | {"scale_rewards": "none"})
+
+    monkeypatch.setattr("trl.GRPOConfig", Minded)
+    settings = Train(method="grpo", steps=1, batch_size=4)
+    task = Task(
+        processor=processor(),
+        rows=[],
+        lengths=np.zeros(0, np.int32),
+        readers=[],
+        settings=settings,
+        grpo=GRPO,
+        steps=1,
+        run=tmp_path,
+        own_loss=True,
+    )
+    made = arguments(task, GRPO, model(), terms(GRPO), [])
+    assert (made.epsilon, made.epsilon_high, made.scale_rewards) == (0.2, 0.2, "group")
 
 
 def test_rows_of_no_picture_and_of_several_are_answered_together(tmp_path: Path) -> None:

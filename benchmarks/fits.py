@@ -173,16 +173,17 @@ def figures_of(one: _Running) -> dict[str, Any]:
     steps = [event for event in events if "peak" in event and "step" in event]
     if not steps:
         return told | {"steps": sum("step" in event for event in events)}
-    begin = next(event["held"] for event in events if event.get("at") == "begin")
+    begin = next(event for event in events if event.get("at") == "begin")
     last = steps[-1]
     return told | {
         "steps": len(steps),
         "measured": last["peak"],
         "reserved": last["reserved"],
+        "trained_weights": begin["trained"],
         "ratio": round(estimate / last["peak"], 3),
         "measured_parts": {
-            "weights": begin,
-            "trained": last["held"] - begin,
+            "weights": begin["held"],
+            "trained": last["held"] - begin["held"],
             "batch": last["peak"] - last["held"],
         },
         "seconds": [round(step["seconds"], 2) for step in steps],

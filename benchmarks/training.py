@@ -148,7 +148,12 @@ def reached(one: Contender, order: Sequence[trained.Shown], weights: Mapping[str
     counted = [steps[step] for step in sorted(steps) if step > WARM]
     losses = {event["logged"]: event["loss"] for event in events if "logged" in event}
     begin = next((event for event in events if event.get("at") == "begin"), {})
-    told = {"error": one.error(), "steps": len(counted), "losses": [losses.get(step) for step in range(1, STEPS + 1)]}
+    told = {
+        "error": one.error(),
+        "trained": begin.get("trained"),
+        "steps": len(counted),
+        "losses": [losses.get(step) for step in range(1, STEPS + 1)],
+    }
     told |= {"warm_seconds": [round(steps[step]["seconds"], 3) for step in sorted(steps) if step <= WARM]}
     if not counted:
         return told

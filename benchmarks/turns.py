@@ -37,10 +37,12 @@ class Clock:
         self.parent = os.getppid()
         self.since = self.began = 0.0
 
-    def begin(self) -> None:
-        """Note what the loaded model takes."""
+    def begin(self, model: Any) -> None:
+        """Note what the loaded model takes, and how much of it is trained."""
         self._stop()
-        self._tell({"at": "begin", **memory(), **reset()})
+        trained = sum(weight.numel() for weight in model.parameters() if weight.requires_grad)
+        self._tell({"at": "begin", "trained": trained, **memory()})
+        reset()
         self.since = time.perf_counter()
 
     def step_begin(self) -> None:
@@ -86,9 +88,9 @@ def callback(clock: Clock) -> Any:
     class Told(TrainerCallback):
         """Passes on what the trainer tells."""
 
-        def on_train_begin(self, *_: Any, **__: Any) -> None:
+        def on_train_begin(self, *_: Any, model: Any, **__: Any) -> None:
             """Begin."""
-            clock.begin()
+            clock.begin(model)
 
         def on_step_begin(self, *_: Any, **__: Any) -> None:
             """Begin a step."""
@@ -115,13 +117,12 @@ def memory() -> dict[str, int]:
     return {"held": torch.cuda.memory_allocated(), **peak}
 
 
-def reset() -> dict[str, int]:
+def reset() -> None:
     """Count peaks from here on."""
     import torch
 
     if torch.cuda.is_available():
         torch.cuda.reset_peak_memory_stats()
-    return {}
 
 
 def finish() -> None:

@@ -1,23 +1,32 @@
 """How much memory a run takes, estimated from the model's configuration; no weights are loaded.
 
-Weights, adapters with their gradients and AdamW's two moments, activations, and the logits of the longest batch. Activations
-follow Korthikanti et al., Reducing Activation Recomputation in Large Transformer Models (2022), §4.1: about 34 bytes a token,
-layer and hidden unit at 16 bits, and 2 with checkpointing. Image tokens count in the language model as any other, and four
-patches each in the vision tower.
+Added up are the weights, what is held for those that are trained (gradients, the optimizer's moments, adapters), and what a
+batch of the longest rows takes while it is computed. What is kept of a batch for its gradients is counted a token and layer,
+as Korthikanti et al. do (Reducing Activation Recomputation in Large Transformer Models, 2022, §4.1), here for gated MLPs:
+multiples of the layer's width and of its inner width. With checkpointing only the border of each layer is kept, and the
+inside of the one layer that is computed again; Unsloth moves the borders to the machine's memory. Image tokens count in the
+language model as any other, and four patches each in the vision tower.
 """
 
 from __future__ import annotations
 
 import os
+from dataclasses import dataclass
 from typing import Any
 
 from vlmrecipes.models.catalog import ModelRef
+from vlmrecipes.models.load import device
+from vlmrecipes.models.parts import part_of
 from vlmrecipes.recipe import Lora, Model, Train
 
-WEIGHT_BYTES = {"4bit": 0.56, "8bit": 1.06, "16bit": 2.0, "full": 4.0}
-TRAINED_BYTES = 16
-"""A trained weight in 32 bits, its gradient, two moments."""
-ACTIVATION_BYTES, CHECKPOINT_BYTES = 34, 2
+QUANTISED = {"4bit": 0.516, "8bit": 1.0}
+"""Bytes of a weight: 4.127 bits with NF4 and double quantisation (Dettmers et al., QLoRA, 2023, §3), or LLM.int8's eight."""
+MOMENTS = {"adamw_torch": 2.0, "adamw_torch_fused": 2.0, "adamw_8bit": 0.5, "sgd": 0.0, "adafactor": 0.0}
+"""What an optimizer keeps for a trained weight, over the bytes of a 32-bit one."""
+KEPT, KEPT_INNER = 12, 4
+"""Numbers that a layer keeps of a token, over its width and its inner width."""
+AT_WORK, AT_WORK_INNER = 8, 8
+"""The same for a layer that is computed again: all that it keeps, and the gradients of that."""
 PATCHES = 4
 CPU_TOKENS = 16_384
 """Tokens of a batch that is generated on a CPU: more rows no longer make it faster."""
@@ -30,32 +39,57 @@ HEADROOM = 0.8
 """Share of the free memory that a micro-batch may take."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Tower:
+    """Sizes of a stack of layers."""
+
+    width: int
+    inner: int
+    layers: int
+
+    @property
+    def borders(self) -> int:
+        """Numbers between its layers, a token."""
+        return self.width * self.layers
+
+    @property
+    def kept(self) -> int:
+        """Numbers that all its layers keep, a token."""
+        return (KEPT * self.width + KEPT_INNER * self.inner) * self.layers
+
+    @property
+    def at_work(self) -> int:
+        """Numbers of the layer that is computed again, a token."""
+        return AT_WORK * self.width + AT_WORK_INNER * self.inner
+
+
 def estimate(ref: ModelRef, model: Model, lora: Lora | None, train: Train | None, longest: int) -> int:
     """Return bytes for training with batches of rows of `longest` tokens; without `train`, for generating."""
     return sum(parts(ref, model, lora, train, longest).values())
 
 
 def parts(ref: ModelRef, model: Model, lora: Lora | None, train: Train | None, longest: int) -> dict[str, int]:
-    """Return what `estimate` adds up: bytes of `weights`, of what is `trained`, and of a `batch` while it is computed."""
+    """Return what `estimate` adds up: bytes of `weights`, of what is held to be `trained`, and of a `batch`."""
     config = _config(ref, model)
-    weights, adapters = _counts(config, lora)
-    held = int(weights * WEIGHT_BYTES[model.load_in])
+    skeleton = _skeleton(config)
+    size = 4 if model.load_in == "full" or device() == "cpu" else 2
+    held = _weights(skeleton, model.load_in, size, unsloth=train is not None and train.backend == "unsloth")
     if train is None:
         return {"weights": held}
-    trained = adapters if lora else weights
     rows = 1 if train.batch_size == "auto" else train.batch_size
     tokens = max(rows * longest, train.batch_tokens or 0)
-    batch = tokens * _token_bytes(config, train)
+    trained = _adapters(skeleton, lora) * _trained_bytes(train, 4) if lora else _whole(skeleton, train, size)
+    batch = int(tokens * _token_bytes(config, train, size))
     if not train.sharded:
-        return {"weights": held, "trained": trained * TRAINED_BYTES, "batch": batch}
+        return {"weights": held, "trained": int(trained), "batch": batch}
     part = held // train.devices + _gathered(config, held)
-    return {"weights": part, "trained": trained * TRAINED_BYTES // train.devices, "batch": batch}
+    return {"weights": part, "trained": int(trained) // train.devices, "batch": batch}
 
 
 def _gathered(config: Any, held: int) -> int:
     """Return what a device that holds a part of the weights puts together at once: words in and out, and two layers."""
     text = config.get_text_config()
-    words = 2 * text.vocab_size * text.hidden_size * WEIGHT_BYTES["16bit"]
+    words = 2 * text.vocab_size * text.hidden_size * 2
     return min(held, int(words + 2 * held / text.num_hidden_layers))
 
 
@@ -70,17 +104,62 @@ def training_tokens(model: Any, settings: Train) -> int:
         return CPU_TOKENS
     trained = sum(weight.numel() for weight in model.parameters() if weight.requires_grad)
     free, _ = torch.cuda.mem_get_info(model.device)
-    spare = free * HEADROOM - trained * TRAINED_BYTES
-    return max(1, int(spare / _token_bytes(model.config, settings)))
+    spare = free * HEADROOM - trained * _trained_bytes(settings, 4)
+    return max(1, int(spare / _token_bytes(model.config, settings, model.dtype.itemsize)))
 
 
-def _token_bytes(config: Any, train: Train) -> int:
-    """Return what a token of a training batch takes: activations in both towers, and logits where all are made at once."""
+def _weights(skeleton: Any, load_in: str, size: int, *, unsloth: bool) -> int:
+    """Return the bytes of the weights; heads and tables are not quantised, nor, by Unsloth, what sees."""
+    import torch
+
+    total = sum(weight.numel() for weight in skeleton.parameters())
+    if load_in not in QUANTISED:
+        return int(total * size)
+    small = {"language"} if unsloth else {"language", "vision", "projector"}
+    linear = [(name, one) for name, one in skeleton.named_modules() if isinstance(one, torch.nn.Linear)]
+    quantised = sum(one.weight.numel() for name, one in linear if part_of(name) in small)
+    return int(quantised * QUANTISED[load_in] + (total - quantised) * size)
+
+
+def _trained_bytes(train: Train, size: int) -> float:
+    """Return the bytes of an adapter's weight of `size` bytes with its gradient and moments."""
+    return size * (2 + MOMENTS[train.optimizer])
+
+
+def _whole(skeleton: Any, train: Train, size: int) -> float:
+    """Return the bytes of gradients and moments of all weights, and of 16-bit copies where a GPU keeps them."""
+    total = sum(weight.numel() for weight in skeleton.parameters())
+    copied = size == 4 and device() != "cpu" and not train.gradient_checkpointing  # noqa: PLR2004 - of 32 bits
+    return float(total * (_trained_bytes(train, size) - size + (2 if copied else 0)))
+
+
+def _token_bytes(config: Any, train: Train, size: int) -> int:
+    """Return what a token of a training batch takes: activations in both towers, and logits where all are made at once.
+
+    `size` is that of the numbers between layers; inside, a GPU computes with 2 bytes and a CPU with 4.
+    """
+    text, vision, inside = _text(config), _vision(config), 4 if device() == "cpu" else 2
+    if not train.gradient_checkpointing:
+        layers = inside * (text.kept + PATCHES * vision.kept)
+    else:
+        borders = 0 if train.backend == "unsloth" else size * (text.borders + PATCHES * vision.borders)
+        layers = borders + inside * max(text.at_work, PATCHES * vision.at_work)
+    vocabulary = config.get_text_config().vocab_size
+    return layers + (vocabulary * 4 * 2 if vocabulary < LARGE_VOCABULARY else 0)
+
+
+def _text(config: Any) -> _Tower:
     text = config.get_text_config()
-    each = CHECKPOINT_BYTES if train.gradient_checkpointing else ACTIVATION_BYTES
-    layers = each * (text.hidden_size * text.num_hidden_layers + PATCHES * _vision_width(config))
-    logits = text.vocab_size * 4 * 2 if text.vocab_size < LARGE_VOCABULARY else 0
-    return int(layers + logits)
+    inner = getattr(text, "intermediate_size", None) or 4 * text.hidden_size
+    return _Tower(text.hidden_size, inner, text.num_hidden_layers)
+
+
+def _vision(config: Any) -> _Tower:
+    vision = getattr(config, "vision_config", None)
+    width = getattr(vision, "embed_dim", None) or getattr(vision, "hidden_size", None) or 0
+    inner = getattr(vision, "intermediate_size", None) or 4 * width
+    depth = getattr(vision, "depth", None) or getattr(vision, "num_hidden_layers", None) or 0
+    return _Tower(width, inner, depth)
 
 
 def family(ref: ModelRef, model: Model) -> str:
@@ -139,20 +218,18 @@ def generation_tokens(model: Any) -> int:
     return min(GPU_TOKENS, max(1, int(free / 2 / (model.dtype.itemsize * (cached + computed)))))
 
 
-def _vision_width(config: Any) -> int:
-    vision = getattr(config, "vision_config", None)
-    depth = getattr(vision, "depth", None) or getattr(vision, "num_hidden_layers", None) or 0
-    return int(depth) * int(getattr(vision, "hidden_size", 0))
-
-
-def _counts(config: Any, lora: Lora | None) -> tuple[int, int]:
-    """Return the number of weights of the model, and of adapters on every linear layer (an upper bound)."""
+def _skeleton(config: Any) -> Any:
+    """Return the model without any numbers in it."""
     import torch
     from transformers import AutoModelForImageTextToText
 
     with torch.device("meta"):
-        model = AutoModelForImageTextToText.from_config(config)
-    weights = sum(weight.numel() for weight in model.parameters())
-    linear = [module for module in model.modules() if isinstance(module, torch.nn.Linear)]
-    adapters = sum((layer.in_features + layer.out_features) * lora.r for layer in linear) if lora else 0
-    return weights, adapters
+        return AutoModelForImageTextToText.from_config(config)
+
+
+def _adapters(skeleton: Any, lora: Lora) -> int:
+    """Return the number of weights of adapters on every linear layer (an upper bound)."""
+    import torch
+
+    linear = [module for module in skeleton.modules() if isinstance(module, torch.nn.Linear)]
+    return sum((layer.in_features + layer.out_features) * lora.r for layer in linear)

@@ -87,6 +87,8 @@ def train(  # noqa: PLR0913
     by_peft = adapters.config(lora, targets) if lora and targets and not attach else None
     if lora and targets and attach:
         model = attach(model, lora, targets)
+    if by_peft:
+        model.requires_grad_(False)  # as peft will, so that what is trained is known before
     task = Task(
         processor=processor,
         rows=rows,

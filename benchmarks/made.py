@@ -133,6 +133,7 @@ def write_model(shape: str, folder: Path) -> None:
     aside = folder.with_name(f"{folder.name}.part")
     shutil.rmtree(aside, ignore_errors=True)
     make_reader.write(aside)
+    (aside / "chat_template.jinja").write_text(_template(), "utf-8")
     _merge(aside / "config.json", *SHAPES[shape])
     _merge(aside / "preprocessor_config.json", {"size": PIXELS})
     _merge(aside / "tokenizer_config.json", {"model_max_length": 32_768})
@@ -143,6 +144,22 @@ def write_model(shape: str, folder: Path) -> None:
     model.save_pretrained(aside, max_shard_size="4GB")
     (aside / "config.json").write_text(config, "utf-8")
     aside.rename(folder)
+
+
+def _template() -> str:
+    """Return the reader's chat template with line breaks before a turn in place of after it.
+
+    A run learns the line break at the end of an answer, Unsloth's collator does not: losses could not be compared.
+    """
+    start, end = "{{- '<|im_start|>' + message.role", "{{- '<|im_end|>\\n' }}"
+    before, after = "{{- ('' if loop.first else '\\n') + '<|im_start|>' + message.role", "{{- '<|im_end|>' }}"
+    asked, again = "{{- '<|im_start|>assistant", "{{- '\\n<|im_start|>assistant"
+    found = make_reader.CHAT_TEMPLATE
+    for old, new in ((start, before), (end, after), (asked, again)):
+        if found.count(old) != 1:
+            raise ValueError(f"{old!r} is not in the template")
+        found = found.replace(old, new)
+    return found
 
 
 def _merge(path: Path, top: Mapping[str, Any], vision: Mapping[str, Any] | None = None) -> None:

@@ -16,7 +16,7 @@ from typing import Any
 
 from vlmrecipes.train.fleet import first
 
-OPTIMIZER, SCHEDULER = "optimizer.pt", "scheduler.pt"
+SCHEDULER = "scheduler.pt"
 
 
 def shard(model: Any, device: str) -> None:
@@ -29,12 +29,21 @@ def shard(model: Any, device: str) -> None:
     from torch.distributed.fsdp import fully_shard
 
     mesh = init_device_mesh(device, (distributed.get_world_size(),))
+    _alike(model)
     base = model.get_base_model() if hasattr(model, "get_base_model") else model
     names = set(base._no_split_modules)  # noqa: SLF001 - the layers, as transformers names them for every family
     for module in reversed(list(model.modules())):  # inner ones first
         if type(module).__name__ in names:
             fully_shard(module, mesh=mesh)
     fully_shard(model, mesh=mesh)
+
+
+def _alike(model: Any) -> None:
+    """Put trained weights into 32 bits where they are of different precision: their gradients travel together."""
+    trained = [weight for weight in model.parameters() if weight.requires_grad]
+    if len({weight.dtype for weight in trained}) > 1:
+        for weight in trained:
+            weight.data = weight.data.float()
 
 
 def whole(model: Any) -> dict[str, Any]:
@@ -93,22 +102,41 @@ class Sharded:
             self._save(output_dir, state_dict=state)  # type: ignore[attr-defined] # known once trl is loaded
 
     def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
+        """Save the scheduler, and each process its part of the moments: gathering them would take memory and time."""
         import torch
-        from torch.distributed.checkpoint.state_dict import StateDictOptions, get_optimizer_state_dict
+        from torch.utils._pytree import tree_map
 
-        options = StateDictOptions(full_state_dict=True, cpu_offload=True)
-        state = get_optimizer_state_dict(self.model, self.optimizer.optimizer, options=options)
+        parts = tree_map(_part, self.optimizer.state_dict())
+        torch.save(parts, Path(output_dir) / self._moments())
         if self.args.should_save:
-            torch.save(state, Path(output_dir) / OPTIMIZER)
             torch.save(self.lr_scheduler.state_dict(), Path(output_dir) / SCHEDULER)
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
         import torch
-        from torch.distributed.checkpoint.state_dict import StateDictOptions, set_optimizer_state_dict
 
         if checkpoint is None:
             return
-        options = StateDictOptions(full_state_dict=True)
-        state = torch.load(Path(checkpoint) / OPTIMIZER, map_location="cpu", weights_only=True)
-        set_optimizer_state_dict(self.model, self.optimizer.optimizer, state, options=options)
+        state = torch.load(Path(checkpoint) / self._moments(), map_location="cpu", weights_only=True)
+        weights = [weight for group in self.optimizer.param_groups for weight in group["params"]]
+        for place, held in state["state"].items():
+            held.update({name: _placed(value, weights[place]) for name, value in held.items()})
+        self.optimizer.load_state_dict(state)
         self.lr_scheduler.load_state_dict(torch.load(Path(checkpoint) / SCHEDULER, weights_only=True))
+
+    def _moments(self) -> str:
+        return "optimizer.pt" if first() else f"optimizer_{self.args.process_index}.pt"
+
+
+def _part(value: Any) -> Any:
+    """Return this process's part of a tensor that is shared out; anything else as it is."""
+    return value.to_local() if hasattr(value, "to_local") else value
+
+
+def _placed(value: Any, weight: Any) -> Any:
+    """Return a part of a moment as one that lies as `weight` does; a count of steps as it is."""
+    from torch.distributed.tensor import DTensor
+
+    if value.dim() == 0:
+        return value
+    there = weight.device_mesh, weight.placements
+    return DTensor.from_local(value.to(weight.device), *there, shape=weight.shape, stride=weight.stride())

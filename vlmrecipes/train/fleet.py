@@ -30,7 +30,7 @@ def command(processes: int) -> list[str]:
 
 def environment(processes: int) -> dict[str, str]:
     """Return the environment of so many processes: each has its share of the cores, where the launcher would give it one."""
-    cores = len(os.sched_getaffinity(0))
+    cores = os.cpu_count() or 1
     return {"OMP_NUM_THREADS": str(max(1, cores // processes))} | os.environ if processes > 1 else dict(os.environ)
 
 

@@ -11,10 +11,12 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
 import vlmrecipes
+from vlmrecipes.errors import VlmRecipesError
 from vlmrecipes.records import ledger, record
 
 RESULTS = Path(__file__).parent / "results" / "reader-recipes.json"
@@ -65,7 +67,16 @@ def told_by(source: Path) -> list[dict[str, Any]]:
     folder = ledger.home(str(source))
     lines = [line for line in ledger.runs(folder) if line["status"] == "complete"]
     found = [record.read(ledger.find(folder, line["run"])) for line in lines]
-    return [summary(str(source), one) for one in found if {"base", "tuned"} <= one["metrics"].keys()]
+    both = [one for one in found if {"base", "tuned"} <= one["metrics"].keys()]
+    return [told for one in both if (told := _told(str(source), one))]
+
+
+def _told(store: str, found: dict[str, Any]) -> dict[str, Any] | None:
+    try:
+        return summary(store, found)
+    except VlmRecipesError as error:
+        print(f"{found['run']} left out: {error}", file=sys.stderr)
+        return None
 
 
 def main() -> None:

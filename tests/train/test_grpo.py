@@ -110,7 +110,7 @@ def test_a_constant_reward_stops_the_training(tmp_path: Path, monkeypatch: pytes
 def test_a_reward_that_is_no_number_stops_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "my_rewards.py").write_text("def bad(answer, references, prompt):\n    return float('nan')\n")
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("sys.path", [str(tmp_path)])
+    monkeypatch.syspath_prepend(tmp_path)
     with pytest.raises(RunError, match=r"the reward my_rewards:bad of .* is nan: it must be a finite number"):
         learn(tmp_path / "run", Grpo(rewards=(Reward(name="my_rewards:bad"),), group=4, max_completion_length=4))
 

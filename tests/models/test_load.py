@@ -11,7 +11,8 @@ from tiny import model as tiny_model
 from vlmrecipes.errors import InputError
 from vlmrecipes.models import attention
 from vlmrecipes.models.catalog import ModelRef, resolve
-from vlmrecipes.models.load import LoadIn, device, dtype, load_adapter, load_model, load_processor, unapplied
+from vlmrecipes.models.load import WHOLE, LoadIn, device, dtype, load_adapter, load_model, load_processor, unapplied
+from vlmrecipes.models.parts import part_of
 
 
 @pytest.fixture(scope="module")
@@ -72,6 +73,15 @@ def test_attention_of_the_users_choice(reader: ModelRef) -> None:
 def test_quantised_weights_need_a_gpu(reader: ModelRef, load_in: LoadIn) -> None:
     with pytest.raises(InputError, match=f"{load_in} weights need a CUDA GPU; use `16bit` on a CPU"):
         load_model(reader, load_in=load_in, device="cpu")
+
+
+def test_a_vision_tower_is_not_quantised_and_the_language_model_is(model: Any) -> None:
+    from transformers.quantizers.quantizers_utils import should_convert_module
+
+    linear = [name for name, module in model.named_modules() if isinstance(module, torch.nn.Linear)]
+    quantised = {part_of(name) for name in linear if should_convert_module(name, list(WHOLE))}
+    assert quantised == {"language"}
+    assert {part_of(name) for name in linear} == {"language", "vision", "projector", None}
 
 
 def test_random_weights_are_not_quantised(reader: ModelRef) -> None:

@@ -18,15 +18,11 @@ Init = Literal["weights", "config"]
 LoadIn = Literal["4bit", "8bit", "16bit", "full"]
 WHOLE = (
     "lm_head",
-    "visual",
-    "vision_tower",
-    "embed_vision",
-    "merger",
-    "multi_modal_projector",
-    "modality_projection",
+    *("visual", "vision_tower", "multi_modal_projector", "connector.modality_projection"),
+    *("model.visual", "model.vision_tower", "model.multi_modal_projector", "model.connector.modality_projection"),
 )
-"""Modules that are not quantised, of the families that Unsloth leaves them whole in (its SKIP_QUANTIZATION_MODULES): what it
-trains is what is scored and exported."""
+"""Beginnings of the names of modules that are not quantised: those that Unsloth leaves whole (SKIP_QUANTIZATION_MODULES), so
+that what it trains is what is scored and exported. Llama 3.2's and SmolVLM's vision towers are quantised by both."""
 
 
 def device() -> str:

@@ -64,10 +64,10 @@ def one_device(args: Any) -> Any:
 
 
 def _together(devices: int, on_gpu: bool) -> dict[str, Any]:
-    """Return how several processes share gradients. Buffers are the same in all of them from the start."""
+    """Return by what several processes share gradients."""
     if devices == 1:
         return {}
-    return {"ddp_broadcast_buffers": False, "ddp_backend": "nccl" if on_gpu else "gloo"}
+    return {"ddp_backend": "nccl" if on_gpu else "gloo"}
 
 
 def _optimizer(settings: Train, on_gpu: bool) -> dict[str, Any]:

@@ -13,6 +13,7 @@ import warnings
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from vlmrecipes.data import freed
 from vlmrecipes.data.place import is_remote, local, options, unreachable
 from vlmrecipes.data.sample import drop_schema, file_schema, image_schema, origin_schema, sample_schema
 from vlmrecipes.errors import StoreError
@@ -43,6 +44,7 @@ class Store:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
                 lancedb = need("lancedb", "read and write the store")
+            freed.keep()
             try:
                 self._database = lancedb.connect(self.uri, storage_options=options(self.uri))
             except (OSError, RuntimeError, ValueError) as error:

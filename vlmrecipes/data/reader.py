@@ -21,17 +21,18 @@ HEAD = 16
 class ImageReader:
     """Reads images wherever it is: it may be pickled, and opens the store where it is first used.
 
-    24 bytes of memory an image of the store: the head of its key and the row it stands at.
+    24 bytes of memory an image of the store: the head of its key and the id of its row.
     """
 
-    def __init__(self, uri: str, version: int, keys: pa.ChunkedArray) -> None:
-        """Take the `keys` of all images of that version, in the order of its rows."""
+    def __init__(self, uri: str, version: int, keys: pa.ChunkedArray, rows: pa.ChunkedArray) -> None:
+        """Take the `keys` of all images of that version and the ids of their `rows`, in the order of either."""
         import numpy as np
 
         self.uri, self.version = uri, version
         heads = _heads(keys.to_pylist())
-        self._rows: NDArray[np.int64] = np.argsort(heads, kind="stable")
-        self._heads: NDArray[np.bytes_] = heads[self._rows]
+        order = np.argsort(heads, kind="stable")
+        self._rows: NDArray[np.uint64] = rows.to_numpy()[order]
+        self._heads: NDArray[np.bytes_] = heads[order]
         self._table: Any = None
         self._in_order: bool | None = None
 
@@ -43,7 +44,7 @@ class ImageReader:
         if not keys:
             return []
         placed = sorted(zip(self.places(once := list(dict.fromkeys(keys))), once, strict=True))
-        found = self._opened().take_offsets([row for row, _ in placed]).select(["data"]).to_arrow()["data"].to_pylist()
+        found = self._opened().take_row_ids([row for row, _ in placed]).select(["data"]).to_arrow()["data"].to_pylist()
         if self._in_order is None and len(found) > 1:
             self._in_order = _order_holds([key for _, key in placed], found)
         if self._in_order is False:
@@ -57,7 +58,7 @@ class ImageReader:
         return self._table
 
     def places(self, keys: Sequence[str]) -> list[int]:
-        """Return the rows of `keys`, in that order. Raises StoreError for a key that is not there."""
+        """Return the ids of the rows of `keys`, in that order. Raises StoreError for a key that is not there."""
         import numpy as np
 
         heads = _heads(keys)

@@ -101,7 +101,8 @@ class Snapshot:
 
     def reader(self) -> ImageReader:
         """Return a reader of this snapshot's image bytes."""
-        return ImageReader(self.uri, self.manifest["tables"]["images"]["version"], self._images["key"])
+        rows = self.table("images").search().with_row_id(True).select(["key"]).to_arrow()
+        return ImageReader(self.uri, self.manifest["tables"]["images"]["version"], rows["key"], rows["_rowid"])
 
     def to_arrow(self, split: Split | None = None) -> pa.Table:
         """Return the samples, or those of one side, ordered by id. Images are keys; messages and metadata are JSON text."""

@@ -14,7 +14,6 @@ from vlmrecipes.data import split
 from vlmrecipes.data.manifests import seal
 from vlmrecipes.data.sample import Sample, from_table
 from vlmrecipes.data.snapshot import Snapshot, samples_fingerprint
-from vlmrecipes.data.store import columns
 from vlmrecipes.errors import StoreError
 from vlmrecipes.progress import track
 
@@ -125,8 +124,9 @@ def _named(samples: pa.Table) -> set[str]:
 def _images(snapshot: Snapshot, wanted: set[str], hashed: dict[str, int]) -> list[str]:
     """Hash every wanted image, in the order they lie in the table; count into `hashed`."""
     table = snapshot.table("images")
-    keys = columns(table, ("key",))["key"].to_pylist()
-    rows = [row for row, key in enumerate(keys) if key in wanted]
+    kept = table.search().with_row_id(True).select(["key"]).to_arrow()
+    keys = dict(zip(kept["_rowid"].to_pylist(), kept["key"].to_pylist(), strict=True))
+    rows = sorted(row for row, key in keys.items() if key in wanted)
     there: set[str] = set()
     with track(f"verify {snapshot.name}", len(rows)) as advance:
         for found in _hashes(table, rows):
@@ -134,7 +134,7 @@ def _images(snapshot: Snapshot, wanted: set[str], hashed: dict[str, int]) -> lis
             hashed["images"] += len(found)
             hashed["bytes"] += sum(size for _, size in found)
             advance(len(found))
-    absent = wanted.difference(keys)
+    absent = wanted.difference(keys.values())
     wrong = [row for row in rows if keys[row] not in there]
     return [
         *(f"image {key}: is not in the store" for key in sorted(absent)),
@@ -160,5 +160,5 @@ def _hashes(table: Any, rows: Sequence[int]) -> Iterator[list[tuple[str, int]]]:
 
 def _batch(table: Any, rows: Sequence[int]) -> list[tuple[str, int]]:
     """Read and hash some images. The interpreter's lock is free meanwhile (over 2 kB an image): threads are enough."""
-    buffers = [value.as_buffer() for value in table.take_offsets(rows).select(["data"]).to_arrow()["data"]]
+    buffers = [value.as_buffer() for value in table.take_row_ids(rows).select(["data"]).to_arrow()["data"]]
     return [(hashlib.sha256(buffer).hexdigest(), buffer.size) for buffer in buffers]

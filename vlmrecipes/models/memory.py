@@ -15,8 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from vlmrecipes.models.catalog import ModelRef
-from vlmrecipes.models.load import device
-from vlmrecipes.models.parts import part_of
+from vlmrecipes.models.load import WHOLE, device
 from vlmrecipes.recipe import Lora, Model, Train
 
 QUANTISED = {"4bit": 0.516, "8bit": 1.0}
@@ -73,7 +72,7 @@ def parts(ref: ModelRef, model: Model, lora: Lora | None, train: Train | None, l
     config = _config(ref, model)
     skeleton = _skeleton(config)
     size = 4 if model.load_in == "full" or device() == "cpu" else 2
-    held = _weights(skeleton, model.load_in, size, unsloth=train is not None and train.backend == "unsloth")
+    held = _weights(skeleton, model.load_in, size)
     if train is None:
         return {"weights": held}
     rows = 1 if train.batch_size == "auto" else train.batch_size
@@ -108,16 +107,15 @@ def training_tokens(model: Any, settings: Train) -> int:
     return max(1, int(spare / _token_bytes(model.config, settings, model.dtype.itemsize)))
 
 
-def _weights(skeleton: Any, load_in: str, size: int, *, unsloth: bool) -> int:
-    """Return the bytes of the weights; heads and tables are not quantised, nor, by Unsloth, what sees."""
+def _weights(skeleton: Any, load_in: str, size: int) -> int:
+    """Return the bytes of the weights; tables are not quantised, nor what loading leaves whole."""
     import torch
 
     total = sum(weight.numel() for weight in skeleton.parameters())
     if load_in not in QUANTISED:
         return int(total * size)
-    small = {"language"} if unsloth else {"language", "vision", "projector"}
     linear = [(name, one) for name, one in skeleton.named_modules() if isinstance(one, torch.nn.Linear)]
-    quantised = sum(one.weight.numel() for name, one in linear if part_of(name) in small)
+    quantised = sum(one.weight.numel() for name, one in linear if not name.startswith(WHOLE))
     return int(quantised * QUANTISED[load_in] + (total - quantised) * size)
 
 

@@ -28,7 +28,6 @@ the card in the same minutes.
 from __future__ import annotations
 
 import argparse
-import importlib.metadata
 import json
 import os
 import shutil
@@ -42,6 +41,7 @@ from typing import Any
 import fits
 import made
 import trained
+from families import versions
 from turns import STEPS, WARM, Contender, last_line, race, say
 
 PACKAGES = ("torch", "transformers", "trl", "peft", "unsloth", "unsloth_zoo", "bitsandbytes")
@@ -232,14 +232,13 @@ def about() -> dict[str, Any]:
     """Return date, device and versions."""
     import torch
 
-    versions = {}
-    for name in PACKAGES:
-        try:
-            versions[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            continue
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU"
-    return {"date": time.strftime("%Y-%m-%d"), "device": device, "cores": os.cpu_count(), "versions": versions}
+    return {
+        "date": time.strftime("%Y-%m-%d"),
+        "device": device,
+        "cores": os.cpu_count(),
+        "versions": versions(PACKAGES),
+    }
 
 
 def main() -> None:

@@ -3,6 +3,8 @@ from __future__ import annotations
 import json
 import re
 import resource
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,7 +17,8 @@ from vlmrecipes.cli.app import app
 
 SHIPPED = sorted([*ROOT.glob("recipes/*.toml"), *ROOT.glob("datasets/*.toml")])
 HEAVY = {"torch", "transformers", "lancedb", "pyarrow"}
-RUNS, CPU_SECONDS = 7, 0.35
+RUNS = 7
+NOTHING = "import pydantic, typer; type('T', (pydantic.BaseModel,), {'__annotations__': {'n': int}}); typer.run(lambda: None)"
 
 
 def commands(group: Any, *words: str) -> Iterator[tuple[str, ...]]:
@@ -47,19 +50,16 @@ def imported(*words: object, cwd: Path = ROOT) -> set[str]:
     return {name.partition(".")[0] for name in re.findall(r"^import time:.*\| +(\S+)$", done.stderr, re.MULTILINE)}
 
 
-def cpu_seconds(*words: object) -> float:
-    """Return the least processor time of several runs: what a busy machine adds is left out."""
+def cpu_seconds(*command: object) -> float:
+    """Return the processor time of one process."""
 
     def spent() -> float:
         usage = resource.getrusage(resource.RUSAGE_CHILDREN)
         return usage.ru_utime + usage.ru_stime
 
-    found = []
-    for _ in range(RUNS):
-        before = spent()
-        assert vlmrecipes(*words).returncode == 0
-        found.append(spent() - before)
-    return min(found)
+    before = spent()
+    assert subprocess.run([str(word) for word in command], capture_output=True, check=False).returncode == 0
+    return spent() - before
 
 
 def test_every_verb_tells_what_it_takes() -> None:
@@ -228,9 +228,12 @@ def test_verbs_about_data_load_no_torch(project: Path) -> None:
     assert "torch" not in imported("runs", "list", cwd=project)
 
 
-@pytest.mark.parametrize("words", [("--help",), ("check", *SHIPPED)], ids=["help", "check"])
-def test_answers_at_once(words: tuple[object, ...]) -> None:
-    assert cpu_seconds(*words) < CPU_SECONDS
+@pytest.mark.parametrize(("words", "times"), [(("--help",), 1.6), (("check", *SHIPPED), 2.4)], ids=["help", "check"])
+def test_answers_at_once(words: tuple[object, ...], times: float) -> None:
+    """Under 0.3 s where a program that does nothing with the same libraries takes 0.15 s; in turns, as machines vary."""
+    here = [sys.executable, "-m", "vlmrecipes", *words]
+    pairs = [(cpu_seconds(*here), cpu_seconds(sys.executable, "-c", NOTHING)) for _ in range(RUNS)]
+    assert min(ours for ours, _ in pairs) < times * min(nothing for _, nothing in pairs)
 
 
 def test_init_writes_a_project_that_passes_check(tmp_path: Path) -> None:

@@ -217,7 +217,9 @@ def main() -> None:
         result = {
             "date": time.strftime("%Y-%m-%d"),
             "machine": f"{platform.machine()}, {os.cpu_count()} CPUs",
-            "versions": {name: version(name) for name in ("lancedb", "pyarrow", "datasets", "pillow", "torch")},
+            "versions": {
+                name: version(name) for name in ("lancedb", "pylance", "pyarrow", "datasets", "pillow", "torch")
+            },
             "images": args.images,
             "bytes_per_image": sum(path.stat().st_size for path in paths) // len(paths),
             "workers": args.workers,

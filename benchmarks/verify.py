@@ -61,7 +61,7 @@ def main() -> None:
             started = time.perf_counter()
             found = verify(open_snapshot(store, "noise"))
             ours.append(time.perf_counter() - started)
-            if not found["ok"] or found["bytes"] != size:
+            if not found["ok"] or found["images"] != args.images:
                 raise SystemExit(f"{found}")
             started = time.perf_counter()
             there = {file_sha256(path) for path in paths}
@@ -74,7 +74,10 @@ def main() -> None:
     result = {
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "machine": {"processor": platform.machine(), "cores": os.cpu_count(), "system": platform.platform()},
-        "versions": {"python": platform.python_version(), **{name: version(name) for name in ("lancedb", "pyarrow")}},
+        "versions": {
+            "python": platform.python_version(),
+            **{name: version(name) for name in ("lancedb", "pylance", "pyarrow")},
+        },
         "images": args.images,
         "bytes": size,
         "seconds": {

@@ -18,7 +18,9 @@ from vlmrecipes.cli.app import app
 SHIPPED = sorted([*ROOT.glob("recipes/*.toml"), *ROOT.glob("datasets/*.toml")])
 HEAVY = {"torch", "transformers", "lancedb", "pyarrow"}
 RUNS = 7
-NOTHING = "import pydantic, typer; type('T', (pydantic.BaseModel,), {'__annotations__': {'n': int}}); typer.run(lambda: None)"
+NOTHING = (
+    "import pydantic, typer; type('T', (pydantic.BaseModel,), {'__annotations__': {'n': int}}); typer.run(lambda: None)"
+)
 
 
 def commands(group: Any, *words: str) -> Iterator[tuple[str, ...]]:

@@ -10,7 +10,7 @@ from vlmrecipes.errors import MissingExtraError
 INSTALL = {
     "gguf": "vlmrecipes[gguf]",
     "sentencepiece": "vlmrecipes[gguf]",
-    "lance": "vlmrecipes[prune]",
+    "lance": "pylance",
     "mlflow": "vlmrecipes[mlflow]",
     "optuna": "vlmrecipes[search]",
     "tensorboard": "vlmrecipes[tensorboard]",

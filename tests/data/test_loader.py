@@ -166,8 +166,7 @@ def test_bytes_come_in_the_order_of_their_keys(snapshot: Snapshot) -> None:
 @settings(max_examples=50, deadline=None)
 def test_the_index_finds_every_key_and_no_other(keys: list[bytes], other: bytes, zeros: int) -> None:
     names = [(b"\0" * zeros + key[: 32 - zeros]).hex() for key in keys]
-    rows = pa.chunked_array([pa.array(range(len(names)), pa.uint64())])
-    reader = ImageReader("nowhere", 1, pa.chunked_array([pa.array(names)]), rows)
+    reader = ImageReader("nowhere", 1, pa.chunked_array([pa.array(names)]))
     assert reader.places(names[::-1]) == list(range(len(names)))[::-1]
     if other[:4] not in {key[:4] for key in keys}:
         with pytest.raises(StoreError, match="is not in version 1"):
@@ -175,9 +174,8 @@ def test_the_index_finds_every_key_and_no_other(keys: list[bytes], other: bytes,
 
 
 def test_rows_in_another_order_are_not_taken_for_what_they_are_not(snapshot: Snapshot) -> None:
-    table = snapshot.table("images").search().with_row_id(True).select(["key"]).to_arrow()
-    keys = table["key"].to_pylist()
+    keys = snapshot.dataset("images").to_table(columns=["key"])["key"].to_pylist()
     version = snapshot.manifest["tables"]["images"]["version"]
-    reader = ImageReader(snapshot.uri, version, pa.chunked_array([keys[::-1]]), table["_rowid"])
+    reader = ImageReader(snapshot.uri, version, pa.chunked_array([keys[::-1]]))
     with pytest.raises(StoreError, match="another order"):
         reader.read(keys)

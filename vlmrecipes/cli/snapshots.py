@@ -97,7 +97,7 @@ def verify(name: Name, store: StoreUri = STORE, as_json: Json = False) -> None:
 
     with outcome(as_json=as_json) as done:
         view = work(open_snapshot(store, name))
-        counts = f"{view['samples']} samples, {view['images']} images, {view['bytes']} bytes"
+        counts = f"{view['samples']} samples, {view['images']} images"
         done(
             view,
             [

@@ -21,44 +21,43 @@ HEAD = 16
 class ImageReader:
     """Reads images wherever it is: it may be pickled, and opens the store where it is first used.
 
-    24 bytes of memory an image of the store: the head of its key and the id of its row.
+    24 bytes of memory an image of the store: the head of its key and the place of its row.
     """
 
-    def __init__(self, uri: str, version: int, keys: pa.ChunkedArray, rows: pa.ChunkedArray) -> None:
-        """Take the `keys` of all images of that version and the ids of their `rows`, in the order of either."""
+    def __init__(self, uri: str, version: int, keys: pa.ChunkedArray) -> None:
+        """Take the `keys` of all images of that version, in the order of their rows."""
         import numpy as np
 
         self.uri, self.version = uri, version
         heads = _heads(keys.to_pylist())
-        order = np.argsort(heads, kind="stable")
-        self._rows: NDArray[np.uint64] = rows.to_numpy()[order]
-        self._heads: NDArray[np.bytes_] = heads[order]
-        self._table: Any = None
+        self._places: NDArray[np.int64] = np.argsort(heads, kind="stable")
+        self._heads: NDArray[np.bytes_] = heads[self._places]
+        self._dataset: Any = None
         self._in_order: bool | None = None
 
     def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"_table": None}
+        return self.__dict__ | {"_dataset": None}
 
     def read(self, keys: Sequence[str]) -> list[bytes]:
         """Return the bytes of the images `keys`, in that order. Raises StoreError for a key that is not there."""
         if not keys:
             return []
         placed = sorted(zip(self.places(once := list(dict.fromkeys(keys))), once, strict=True))
-        found = self._opened().take_row_ids([row for row, _ in placed]).select(["data"]).to_arrow()["data"].to_pylist()
+        found = self._opened().take([place for place, _ in placed], columns=["data"])["data"].to_pylist()
         if self._in_order is None and len(found) > 1:
             self._in_order = _order_holds([key for _, key in placed], found)
         if self._in_order is False:
-            raise StoreError("this lancedb gives rows in another order than asked for: install the one that is locked")
+            raise StoreError("this pylance gives rows in another order than asked for: install the one that is locked")
         data = {key: value for (_, key), value in zip(placed, found, strict=True)}
         return [data[key] for key in keys]
 
     def _opened(self) -> Any:
-        if self._table is None:
-            self._table = Store(self.uri).frozen(IMAGES, self.version)
-        return self._table
+        if self._dataset is None:
+            self._dataset = Store(self.uri).dataset(IMAGES, self.version)
+        return self._dataset
 
     def places(self, keys: Sequence[str]) -> list[int]:
-        """Return the ids of the rows of `keys`, in that order. Raises StoreError for a key that is not there."""
+        """Return the places of the rows of `keys`, in that order. Raises StoreError for a key that is not there."""
         import numpy as np
 
         heads = _heads(keys)
@@ -69,8 +68,8 @@ class ImageReader:
         if not there.all():
             missing = keys[int(np.argmin(there))]
             raise StoreError(f"{self.uri}: image {missing} is not in version {self.version}")
-        rows: list[int] = self._rows[at].tolist()
-        return rows
+        places: list[int] = self._places[at].tolist()
+        return places
 
 
 def _order_holds(keys: Sequence[str], found: Sequence[bytes]) -> bool:

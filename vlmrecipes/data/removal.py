@@ -14,10 +14,9 @@ from datetime import timedelta
 from typing import Any
 
 from vlmrecipes.data.manifests import all_manifests, remove_manifest, replace_manifest
-from vlmrecipes.data.place import is_remote, local, options
+from vlmrecipes.data.place import is_remote, local
 from vlmrecipes.data.snapshot import Snapshot
-from vlmrecipes.data.store import IMAGES, ORIGINS, Store, columns, tagged
-from vlmrecipes.extras import need
+from vlmrecipes.data.store import IMAGES, ORIGINS, Store, columns, data_files, tagged
 
 KEYS_AT_ONCE = 1000
 WASTE = 0.1
@@ -33,16 +32,15 @@ def remove(uri: str, doomed: Iterable[dict[str, Any]]) -> int:
 
     The caller has seen to it that nobody else writes to the store or reads an older version of it.
     """
-    lance = need("lance", "free the space of removed snapshots")
     before = _size(uri)
     for manifest in doomed:
         remove_manifest(uri, manifest["name"], manifest["number"])
     store = Store(uri)
     if not store.has(IMAGES):
         return 0
-    written = _shrink_images(uri, lance)
+    written = _shrink_images(store)
     kept = all_manifests(uri)
-    freed = sum(_clean(uri, lance, table, kept) for table in sorted(_tables(store)))
+    freed = sum(_clean(store, table, kept) for table in sorted(_tables(store)))
     return freed - written if is_remote(uri) else before - _size(uri)
 
 
@@ -63,36 +61,31 @@ def _named(uri: str, manifests: Iterable[dict[str, Any]]) -> set[str]:
     return {key for column in lists for key in pc.unique(pc.list_flatten(column)).to_pylist()}
 
 
-def _shrink_images(uri: str, lance: Any) -> int:
+def _shrink_images(store: Store) -> int:
     """Take what no kept snapshot names out of the newest version of the images, and let kept manifests name that one.
 
     Returns the bytes that were written anew for it.
     """
+    uri = store.uri
     kept = all_manifests(uri)
     gone = sorted(unreferenced(uri, kept))
-    dataset = _open(uri, lance, IMAGES)
-    holders = [dataset, _open(uri, lance, ORIGINS)] if Store(uri).has(ORIGINS) else [dataset]
+    dataset = store.dataset(IMAGES)
+    holders = [dataset, store.dataset(ORIGINS)] if store.has(ORIGINS) else [dataset]
     for start in range(0, len(gone), KEYS_AT_ONCE):
         quoted = ", ".join(f"'{key}'" for key in gone[start : start + KEYS_AT_ONCE])
         for holder in holders:
             holder.delete(f"key IN ({quoted})")
-    before = _data_files(dataset)
+    before = data_files(dataset)
     if gone:
         dataset.optimize.compact_files(materialize_deletions_threshold=WASTE)
-    table = Store(uri).table(IMAGES)
+    table = store.table(IMAGES)
     rows = table.count_rows()
     for manifest in kept:
         # A version with as many rows or fewer holds nothing that the newest does not.
         if Snapshot(uri, manifest).table(IMAGES).count_rows() > rows:
             at = tagged(table, f"{manifest['name']}-{manifest['number']}")
             replace_manifest(uri, manifest | {"tables": manifest["tables"] | {IMAGES: at}})
-    return sum(size for path, size in _data_files(dataset).items() if path not in before)
-
-
-def _data_files(dataset: Any) -> dict[str, int]:
-    """Return the bytes of each data file of a version of a table."""
-    files = (file for fragment in dataset.get_fragments() for file in fragment.data_files())
-    return {file.path: file.file_size_bytes or 0 for file in files}
+    return sum(size for path, size in data_files(dataset).items() if path not in before)
 
 
 def _tables(store: Store) -> Iterator[str]:
@@ -101,24 +94,22 @@ def _tables(store: Store) -> Iterator[str]:
     return (name for name in names if name in (IMAGES, ORIGINS) or name.startswith(owned))
 
 
-def _clean(uri: str, lance: Any, table: str, kept: Sequence[dict[str, Any]]) -> int:
+def _clean(store: Store, table: str, kept: Sequence[dict[str, Any]]) -> int:
     """Remove the tags, versions and files of a table that no manifest names; return the bytes that were freed."""
     named = {at["tag"] for manifest in kept for at in manifest["tables"].values() if at["name"] == table}
     if not named and table not in (IMAGES, ORIGINS):
-        size = sum(_data_files(_open(uri, lance, table)).values())
-        Store(uri).database().drop_table(table)
+        size = sum(data_files(store.dataset(table)).values())
+        store.database().drop_table(table)
         return size
-    dataset = _open(uri, lance, table)
+    dataset = store.dataset(table)
     for tag in dataset.tags.list():
         if tag not in named:
             dataset.tags.delete(tag)
     # In a bucket nothing keeps writers away: files of unknown use stay there for a week.
-    done = dataset.cleanup_old_versions(_NOW, delete_unverified=not is_remote(uri), error_if_tagged_old_versions=False)
+    done = dataset.cleanup_old_versions(
+        _NOW, delete_unverified=not is_remote(store.uri), error_if_tagged_old_versions=False
+    )
     return int(done.bytes_removed)
-
-
-def _open(uri: str, lance: Any, table: str) -> Any:
-    return lance.dataset(f"{uri.rstrip('/')}/{table}.lance", storage_options=options(uri) or None)
 
 
 def _size(uri: str) -> int:

@@ -101,8 +101,9 @@ class Snapshot:
 
     def reader(self) -> ImageReader:
         """Return a reader of this snapshot's image bytes."""
-        rows = self.table("images").search().with_row_id(True).select(["key"]).to_arrow()
-        return ImageReader(self.uri, self.manifest["tables"]["images"]["version"], rows["key"], rows["_rowid"])
+        version = self.manifest["tables"]["images"]["version"]
+        keys = self.dataset("images").to_table(columns=["key"])["key"]
+        return ImageReader(self.uri, version, keys)
 
     def to_arrow(self, split: Split | None = None) -> pa.Table:
         """Return the samples, or those of one side, ordered by id. Images are keys; messages and metadata are JSON text."""
@@ -158,6 +159,11 @@ class Snapshot:
         """Return a read-only handle of the snapshot's `images`, `samples` or `drops`, at the version that it names."""
         at = self.manifest["tables"][role]
         return Store(self.uri).frozen(at["name"], at["version"])
+
+    def dataset(self, role: str) -> Any:
+        """Return the same table as a Lance dataset, which reads rows by their place."""
+        at = self.manifest["tables"][role]
+        return Store(self.uri).dataset(at["name"], at["version"])
 
 
 def list_snapshots(uri: str) -> list[dict[str, Any]]:

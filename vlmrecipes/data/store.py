@@ -1,8 +1,8 @@
 """The LanceDB tables behind a store: images and their origins, and samples and drops a dataset.
 
-The only module that imports lancedb. Facts it stands on: an insert-if-absent needs an unenforced primary key on a
-non-null column, set when the table is made, and batches without repeats; `take_offsets` does not keep the order asked
-for; LanceDB does not survive a fork, so processes that read are spawned.
+The only module that imports lancedb, and pylance, which reads rows by their place in half of LanceDB's time. Facts it
+stands on: an insert-if-absent needs an unenforced primary key on a non-null column, set when the table is made, and
+batches without repeats; LanceDB does not survive a fork, so processes that read are spawned.
 """
 
 from __future__ import annotations
@@ -123,6 +123,22 @@ class Store:
         except (ValueError, RuntimeError) as error:
             raise StoreError(f"{self.uri}: version {version} of table {name!r} is gone: {error}") from None
         return table
+
+    def dataset(self, name: str, version: int | None = None) -> Any:
+        """Return table `name` as a Lance dataset, at `version` or its newest: what reads rows by place, and cleans up."""
+        lance = need("lance", "read images from the store")
+        freed.keep()
+        at = f"{self.uri.rstrip('/')}/{name}.lance"
+        try:
+            return lance.dataset(at, version=version, storage_options=options(self.uri) or None)
+        except (OSError, RuntimeError, ValueError) as error:
+            raise StoreError(f"{self.uri}: version {version} of table {name!r} is gone: {error}") from None
+
+
+def data_files(dataset: Any) -> dict[str, int]:
+    """Return the bytes of each data file of a version of a table, a Lance dataset, by path."""
+    files = (file for fragment in dataset.get_fragments() for file in fragment.data_files())
+    return {file.path: file.file_size_bytes or 0 for file in files}
 
 
 def need_columns(table: Any, names: Iterable[str]) -> None:

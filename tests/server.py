@@ -39,6 +39,15 @@ class Server:
     lock: threading.Lock = field(default_factory=threading.Lock)
     busy: threading.Lock = field(default_factory=threading.Lock)
 
+    @contextmanager
+    def counted(self) -> Iterator[None]:
+        with self.lock:
+            self.now += 1
+            self.most_at_once = max(self.most_at_once, self.now)
+        yield
+        with self.lock:
+            self.now -= 1
+
     def answer(self, request: dict[str, Any]) -> dict[str, Any]:
         turns, images = [], []
         for turn in request["messages"]:
@@ -78,16 +87,7 @@ def serving(server: Server) -> Iterator[Server]:  # noqa: C901 - a branch for ev
             request = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
             with server.lock:
                 server.asked.append(request)
-                server.now += 1
-                server.most_at_once = max(server.most_at_once, server.now)
                 fault = server.faults.pop(0) if server.faults else None
-            try:
-                self.handle_request(request, fault)
-            finally:
-                with server.lock:
-                    server.now -= 1
-
-        def handle_request(self, request: dict[str, Any], fault: Any) -> None:
             if server.key and self.headers.get("Authorization") != f"Bearer {server.key}":
                 self.reply(401, b'{"error": {"message": "wrong key"}}')
             elif request["model"] != MODEL:
@@ -103,7 +103,9 @@ def serving(server: Server) -> Iterator[Server]:  # noqa: C901 - a branch for ev
             else:
                 if fault == "hang":
                     time.sleep(1.5)
-                self.reply(200, json.dumps(server.answer(request)).encode())
+                with server.counted():  # ended before the client knows, who then asks again
+                    answer = server.answer(request)
+                self.reply(200, json.dumps(answer).encode())
 
         def reply(self, status: int, body: bytes, headers: dict[str, str] | None = None) -> None:
             try:

@@ -9,7 +9,6 @@ standard input, and the end of that pipe is the sign.
 
 from __future__ import annotations
 
-import gc
 import json
 import os
 import shutil
@@ -20,30 +19,23 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from vlmrecipes.answering import Models
 from vlmrecipes.data.snapshot import Snapshot, open_snapshot
 from vlmrecipes.errors import RunError, VlmRecipesError
-from vlmrecipes.evaluate.cache import Cache, answerer
-from vlmrecipes.evaluate.engines import Engine
-from vlmrecipes.evaluate.engines.external import external, model_of
 from vlmrecipes.evaluate.generate import generate
 from vlmrecipes.evaluate.journal import Journal
 from vlmrecipes.evaluate.metrics import resolve
 from vlmrecipes.plan import Plan, chosen, fitting, read_plan, training_rows
-from vlmrecipes.plan.checks import EXTERNAL
 from vlmrecipes.progress import track
-from vlmrecipes.records import atomic, ledger
+from vlmrecipes.records import atomic
 from vlmrecipes.records.scoring import evaluated, rows_of, values
 from vlmrecipes.train import fleet
 from vlmrecipes.train.backend import OWN_PROCESS, Backend, backend
 
 if TYPE_CHECKING:
-    from vlmrecipes.evaluate.engines.hf import HfEngine
-    from vlmrecipes.models.catalog import ModelRef
     from vlmrecipes.train.watch import Watch
 
 FAILURE = "failure.txt"
-ANSWERS = "answers"
-"""Folder beside the runs: what models have said before; it may be deleted at any time."""
 LENGTHS = "lengths.npy"
 """Tokens of every training row, from the plan."""
 
@@ -96,8 +88,7 @@ class _Job:
         self.plan: Plan = read_plan(folder / "plan.json")
         self.recipe = self.plan.recipe
         self._snapshots: dict[str, Snapshot] = {}
-        self._model: Any = None
-        self._processor: Any = None
+        self._models = Models(self.plan, folder)
 
     def work(self) -> None:
         """Do the stages that have left no file."""
@@ -126,7 +117,7 @@ class _Job:
 
     def _apart(self, name: str) -> None:
         """Do a stage in a process of its own, or in one for each device, which has the device to itself."""
-        self._forget()
+        self._models.forget()
         command = [*fleet.command(self.recipe.train.devices), "vlmrecipes.job", str(self.folder), name]
         environment = fleet.environment(self.recipe.train.devices)
         with subprocess.Popen(command, stdin=subprocess.PIPE, env=environment) as stage:  # noqa: S603 - our own module
@@ -135,40 +126,16 @@ class _Job:
             told = self.folder / FAILURE
             raise RunError(told.read_text("utf-8") if told.exists() else f"its training process ended with code {code}")
 
-    def _forget(self) -> None:
-        """Let go of the model and the memory that it takes on the device."""
-        self._model = None
-        gc.collect()
-        if "torch" in sys.modules:
-            sys.modules["torch"].cuda.empty_cache()
-
     def _snapshot(self, name: str) -> Snapshot:
         if name not in self._snapshots:
             self._snapshots[name] = open_snapshot(self.plan.store, name)
         return self._snapshots[name]
 
-    def _base(self) -> tuple[Any, Any]:
-        """Return the base model and its processor; loaded once, and again after training has changed it."""
-        from vlmrecipes.models.load import device, load_model, load_processor
-
-        if self._model is None:
-            model, trust = self.recipe.model, self.recipe.model.trust_remote_code
-            self._processor = load_processor(self.plan.model, trust_remote_code=trust)
-            self._model = load_model(
-                self.plan.model,
-                init=model.init,
-                load_in=model.load_in,
-                device=device(),
-                seed=self.recipe.train.seed,
-                trust_remote_code=trust,
-            )
-        return self._model, self._processor
-
     def _train(self, stage: str) -> dict[str, Any]:  # noqa: ARG002 - every stage is told its name
         import numpy as np
 
         trainer = backend(self.recipe.train.backend)
-        model, processor = self._apart_model(trainer) if self.only else self._base()
+        model, processor = self._apart_model(trainer) if self.only else self._models.base()
         names = self.plan.train_names()
         rows = training_rows(self.recipe, [self._snapshot(part) for part in names])
         lengths = np.load(self.folder / LENGTHS)
@@ -189,7 +156,7 @@ class _Job:
             base=self.plan.model.id,
             watch=self._watch(processor),
         )
-        self._model = None
+        self._models.forget()
         fleet.part()
         if fleet.first():
             self._forget_training()
@@ -238,104 +205,16 @@ class _Job:
         return model, load_processor(self.plan.model, trust_remote_code=self.recipe.model.trust_remote_code)
 
     def _predict(self, name: str) -> dict[str, Any]:
-        return self._generated(name, self._engine(None), self._cache(None))
+        return self._generated(name, None)
 
     def _predict_tuned(self, name: str) -> dict[str, Any]:
-        if self.recipe.eval.engine in EXTERNAL:
-            return self._generated(name, external(self.recipe.eval, self.plan.max_new_tokens), self._external_cache())
-        tuned = Path(self.plan.tuned) if self.plan.tuned else self._trained()
-        return self._generated(name, self._engine(tuned), self._cache(tuned))
-
-    def _cache(self, tuned: Path | None) -> Cache | None:
-        """Return what the base model, or the weights in `tuned`, has said before."""
-        from vlmrecipes.models import catalog
-        from vlmrecipes.models.load import device
-
-        ref, adapter = self._weights(tuned)
-        model, scoring = self.recipe.model, self.recipe.eval
-        settings = {
-            "engine": scoring.engine,
-            "adapter": scoring.adapter if adapter else "none",
-            "load_in": model.load_in,
-            "random": self.recipe.train.seed if model.init == "config" else None,
-            "device": device(),
-        }
-        fresh = catalog.resolve(
-            ref.id, ref.revision, weights=model.init == "weights"
-        )  # it may have changed since the plan
-        return self._opened(answerer(fresh, adapter, settings))
-
-    def _external_cache(self) -> Cache | None:
-        scoring = self.recipe.eval
-        settings = {"engine": scoring.engine, "psm": scoring.tesseract.psm, "language": scoring.tesseract.language}
-        return self._opened(answerer(model_of(scoring), None, settings))
-
-    def _opened(self, who: str) -> Cache | None:
-        if not who or not self.recipe.eval.cache:
-            return None
-        return Cache(ledger.home(self.plan.store).parent / ANSWERS / f"{who}.jsonl", self.plan.max_new_tokens)
+        return self._generated(name, Path(self.plan.tuned) if self.plan.tuned else self._trained())
 
     def _trained(self) -> Path | None:
         return next((self.folder / part for part in ("adapter", "model") if (self.folder / part).is_dir()), None)
 
-    def _tuned(self, folder: Path) -> tuple[Any, Any]:
-        """Return the model with its adapter, or the whole model that was trained, as anyone would load it from disk."""
-        from vlmrecipes.models.load import device, load_adapter, load_model, load_processor
-
-        ref, adapter = self._weights(folder)
-        if adapter is not None:
-            model, processor = self._base()
-            return load_adapter(model, adapter), processor
-        return load_model(ref, load_in=self.recipe.model.load_in, device=device()), load_processor(ref)
-
-    def _weights(self, folder: Path | None) -> tuple[ModelRef, Path | None]:
-        """Return the model to load, and the adapter to put on it, for what was trained into `folder`."""
-        from vlmrecipes.models import catalog
-
-        if folder is None:
-            return self.plan.model, None
-        if (folder / "adapter_config.json").exists():
-            return self.plan.model, folder
-        return catalog.resolve(str(folder)), None
-
-    def _engine(self, tuned: Path | None) -> HfEngine:
-        """Return an engine with the weights in `tuned`, or with the base model."""
-        if self.recipe.eval.engine == "unsloth":
-            return self._answering(*self._unsloth(tuned), tuned, compact=False)
-        return self._answering(*(self._tuned(tuned) if tuned else self._base()), tuned)
-
-    def _unsloth(self, tuned: Path | None) -> tuple[Any, Any]:
-        """Return the model that answers by Unsloth's own kernels, and its processor."""
-        from vlmrecipes.models import unsloth
-
-        unsloth.begin(self.folder / "compiled")
-        from vlmrecipes.models.load import load_adapter, load_processor
-
-        self._forget()
-        ref, adapter = self._weights(tuned)
-        model = unsloth.load(ref, self.recipe, trains=False)
-        model = load_adapter(model, adapter) if adapter else model
-        return unsloth.answering(model), load_processor(ref, trust_remote_code=self.recipe.model.trust_remote_code)
-
-    def _answering(self, model: Any, processor: Any, tuned: Path | None, *, compact: bool = True) -> HfEngine:
-        from vlmrecipes.evaluate.engines.hf import HfEngine
-        from vlmrecipes.models.load import unapplied
-
-        settings = self.recipe.eval
-        adapter, told = "none", {}
-        if tuned is not None and hasattr(model, "merge_and_unload"):
-            adapter, told = settings.adapter, {"adapter_weights": unapplied(model, tuned)}
-        return HfEngine(
-            model.merge_and_unload() if adapter == "merged" else model,
-            processor,
-            self.plan.max_new_tokens,
-            rows=settings.batch_size,
-            tokens=settings.batch_tokens,
-            compact=compact,
-            settings={"engine": settings.engine, "adapter": adapter, **told},
-        )
-
-    def _generated(self, name: str, engine: Engine, cache: Cache | None) -> dict[str, Any]:
+    def _generated(self, name: str, tuned: Path | None) -> dict[str, Any]:
+        engine, cache = self._models.answers(tuned)
         made, stats = [], []
         for number, part in enumerate(self.plan.eval_names()):
             snapshot = self._snapshot(part)

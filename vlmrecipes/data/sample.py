@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
+from vlmrecipes.collector import paused
 from vlmrecipes.fingerprint import canonical, sha256
 
 if TYPE_CHECKING:
@@ -217,6 +218,7 @@ def _row(sample: Sample) -> dict[str, Any]:
     }
 
 
+@paused()
 def from_table(table: pa.Table) -> list[Sample]:
     """Return the samples of an Arrow table that `to_table` made, in its order."""
     return [_sample(row) for row in table.to_pylist()]

@@ -10,6 +10,7 @@ from importlib.metadata import version as package_version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from vlmrecipes.collector import paused
 from vlmrecipes.data.place import absolute
 from vlmrecipes.data.snapshot import Snapshot, open_snapshot
 from vlmrecipes.errors import InputError, Problem
@@ -159,6 +160,7 @@ def read_plan(path: Path) -> Plan:
         raise InputError.one(f"cannot be read as a plan: {error}", file=str(path)) from None
 
 
+@paused()
 def make_plan(  # noqa: PLR0913
     recipe: Recipe,
     *,
@@ -272,6 +274,7 @@ def _processor(model: ModelRef, recipe: Recipe, file: str) -> Any:
         ) from None
 
 
+@paused()
 def training_rows(recipe: Recipe, snapshots: Sequence[Snapshot]) -> list[Row]:
     """Return the rows of one epoch, in the order that `Plan.lengths` has; `snapshots` are those of `recipe.data.train`."""
     weights = [part.weight for part in recipe.data.parts()]

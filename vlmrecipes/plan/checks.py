@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
@@ -152,9 +152,8 @@ def _some(rows: Sequence[Row], places: Sequence[int]) -> str:
 
 def leaks(trained: Sequence[Snapshot], scored: Sequence[tuple[Snapshot, Sequence[Sample]]]) -> Found:
     """Tell of eval samples whose pictures, or whose words when they have none, are on the training side."""
-    learned = {mark for snapshot in trained for marks in _marks(snapshot, "train").values() for mark in marks}
-    sides = [(_marks(snapshot, "eval"), samples) for snapshot, samples in scored]
-    leaks = [sample.id for marks, samples in sides for sample in samples if not learned.isdisjoint(marks[sample.id])]
+    learned = {mark for snapshot in trained for mark in _shown(snapshot)}
+    leaks = [sample for snapshot, samples in scored for sample in _leaked(snapshot, samples, learned)]
     if not leaks:
         return []
     shown = ", ".join(leaks[:SHOWN])
@@ -164,8 +163,27 @@ def leaks(trained: Sequence[Snapshot], scored: Sequence[tuple[Snapshot, Sequence
     return [("data.eval", f"{problem}; group them in the declaration, or name another snapshot")]
 
 
-def _marks(snapshot: Snapshot, split: Split) -> dict[str, list[str]]:
-    """Return for every sample of a side, by id, the pixels of its pictures, or its messages when it has none."""
-    pixels, table = snapshot.pixels(), snapshot.to_arrow(split)
-    rows = zip(*(table[name].to_pylist() for name in ("id", "images", "messages")), strict=True)
-    return {sample: [pixels[key] for key in images] or [messages] for sample, images, messages in rows}
+def _shown(snapshot: Snapshot) -> Iterator[str]:
+    """Yield the pixels of the pictures on the train side, and the messages of its samples without one."""
+    import pyarrow.compute as pc
+
+    pixels = snapshot.pixels()
+    yield from (pixels[key] for key in pc.unique(pc.list_flatten(snapshot.to_arrow("train")["images"])).to_pylist())
+    yield from _words(snapshot, "train").values()
+
+
+def _leaked(snapshot: Snapshot, samples: Sequence[Sample], learned: set[str]) -> Iterator[str]:
+    pixels, words = snapshot.pixels(), _words(snapshot, "eval")
+    for sample in samples:
+        marks = [pixels[key] for key in sample.images] or [words[sample.id]]
+        if not learned.isdisjoint(marks):
+            yield sample.id
+
+
+def _words(snapshot: Snapshot, split: Split) -> dict[str, str]:
+    """Return the messages, as JSON text, of the samples of a side that have no picture, by id."""
+    import pyarrow.compute as pc
+
+    table = snapshot.to_arrow(split)
+    bare = table.filter(pc.equal(pc.list_value_length(table["images"]), 0))
+    return dict(zip(bare["id"].to_pylist(), bare["messages"].to_pylist(), strict=True))

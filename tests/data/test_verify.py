@@ -63,10 +63,16 @@ def test_a_flipped_bit_of_any_image_is_found(store: Path) -> None:
 
 @pytest.mark.parametrize("table", ["images", "samples-pages"])
 def test_a_data_file_that_is_cut_or_gone_is_found(store: Path, table: str) -> None:
+    out = store.parent / "out"
     for damage in (lambda path: path.write_bytes(path.read_bytes()[:-20]), Path.unlink):
         for path in (store / f"{table}.lance" / "data").iterdir():
             damage(path)
         assert "cannot be read" in " ".join(verified(store)["problems"])
+        done = vlmrecipes(
+            "snapshots", "export", "pages@1", "--store", store, "--format", "parquet", "-o", out, "--json"
+        )
+        assert "cannot be read" in one_object(done, 1)["error"]
+        assert not out.exists()
 
 
 def _pointed(store: Path, role: str, table: Any) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -10,9 +11,11 @@ from typing import Any
 
 import typer
 
-from vlmrecipes.errors import InputError, VlmRecipesError
+from vlmrecipes.errors import InputError, StoreError, VlmRecipesError
 
 INTERRUPTED = 130
+DAMAGE = re.compile(r"LanceError\(|lance error:|/lance/rust/")
+"""In what LanceDB and pylance say of a table that they cannot read."""
 
 
 @contextmanager
@@ -39,6 +42,12 @@ def outcome(*, as_json: bool) -> Iterator[Callable[..., None]]:
     except BrokenPipeError:
         sys.stderr.close()
         raise typer.Exit(1) from None
+    except (OSError, RuntimeError, ValueError) as error:
+        if not DAMAGE.search(str(error)):
+            raise
+        _fail(
+            StoreError(f"the store cannot be read; `snapshots verify` tells what is damaged: {error}"), as_json=as_json
+        )
 
 
 def _fail(error: VlmRecipesError, *, as_json: bool) -> None:

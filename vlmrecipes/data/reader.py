@@ -39,11 +39,14 @@ class ImageReader:
         return self.__dict__ | {"_dataset": None}
 
     def read(self, keys: Sequence[str]) -> list[bytes]:
-        """Return the bytes of the images `keys`, in that order. Raises StoreError for a key that is not there."""
+        """Return the bytes of the images `keys`, in that order.
+
+        Raises StoreError for a key that is not there, and for a table that cannot be read.
+        """
         if not keys:
             return []
         placed = sorted(zip(self.places(once := list(dict.fromkeys(keys))), once, strict=True))
-        found = self._opened().take([place for place, _ in placed], columns=["data"])["data"].to_pylist()
+        found = self._taken([place for place, _ in placed])
         if self._in_order is None and len(found) > 1:
             self._in_order = _order_holds([key for _, key in placed], found)
         if self._in_order is False:
@@ -51,10 +54,16 @@ class ImageReader:
         data = {key: value for (_, key), value in zip(placed, found, strict=True)}
         return [data[key] for key in keys]
 
-    def _opened(self) -> Any:
+    def _taken(self, places: Sequence[int]) -> list[bytes]:
         if self._dataset is None:
             self._dataset = Store(self.uri).dataset(IMAGES, self.version)
-        return self._dataset
+        try:
+            taken: list[bytes] = self._dataset.take(places, columns=["data"])["data"].to_pylist()
+        except (OSError, RuntimeError, ValueError) as error:
+            raise StoreError(
+                f"{self.uri}: its images cannot be read; `snapshots verify` tells what is damaged: {error}"
+            ) from None
+        return taken
 
     def places(self, keys: Sequence[str]) -> list[int]:
         """Return the places of the rows of `keys`, in that order. Raises StoreError for a key that is not there."""

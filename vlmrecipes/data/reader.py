@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from vlmrecipes.data.store import IMAGES, Store
+from vlmrecipes.data.store import IMAGES, Store, reading_images
 from vlmrecipes.errors import StoreError
 
 if TYPE_CHECKING:
@@ -57,12 +57,8 @@ class ImageReader:
     def _taken(self, places: Sequence[int]) -> list[bytes]:
         if self._dataset is None:
             self._dataset = Store(self.uri).dataset(IMAGES, self.version)
-        try:
+        with reading_images(self.uri):
             taken: list[bytes] = self._dataset.take(places, columns=["data"])["data"].to_pylist()
-        except (OSError, RuntimeError, ValueError) as error:
-            raise StoreError(
-                f"{self.uri}: its images cannot be read; `snapshots verify` tells what is damaged: {error}"
-            ) from None
         return taken
 
     def places(self, keys: Sequence[str]) -> list[int]:

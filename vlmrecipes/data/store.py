@@ -10,7 +10,8 @@ from __future__ import annotations
 import random
 import time
 import warnings
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from vlmrecipes.data import freed
@@ -132,7 +133,18 @@ class Store:
         try:
             return lance.dataset(at, version=version, storage_options=options(self.uri) or None)
         except (OSError, RuntimeError, ValueError) as error:
-            raise StoreError(f"{self.uri}: version {version} of table {name!r} is gone: {error}") from None
+            which = f"version {version} of " if version else ""
+            raise StoreError(f"{self.uri}: {which}table {name!r} is gone: {error}") from None
+
+
+@contextmanager
+def reading_images(uri: str) -> Iterator[None]:
+    """Raise StoreError for what Lance raises meanwhile."""
+    try:
+        yield
+    except (OSError, RuntimeError, ValueError) as error:
+        problem = f"its images cannot be read; `snapshots verify` tells what is damaged: {error}"
+        raise StoreError(f"{uri}: {problem}") from None
 
 
 def data_files(dataset: Any) -> dict[str, int]:

@@ -48,7 +48,7 @@ PACKAGES = ("torch", "transformers", "trl", "peft", "unsloth", "unsloth_zoo", "b
 ROWS_A_STEP = 8
 LEFT = 8
 """Seconds kept for writing down what was measured."""
-WARM_BEFORE = 0.25
+WARM_BEFORE = 0.2
 """Share of the time before which all contenders must be warm."""
 SIDE = 8192
 GIB = 2**30

@@ -12,13 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from vlmrecipes.data.reader import ImageReader
+from vlmrecipes.data.reader import Index
 from vlmrecipes.data.snapshot import Snapshot, open_snapshot
 from vlmrecipes.errors import InputError, StoreError
 from vlmrecipes.ingestion import ingest
@@ -166,16 +165,26 @@ def test_bytes_come_in_the_order_of_their_keys(snapshot: Snapshot) -> None:
 @settings(max_examples=50, deadline=None)
 def test_the_index_finds_every_key_and_no_other(keys: list[bytes], other: bytes, zeros: int) -> None:
     names = [(b"\0" * zeros + key[: 32 - zeros]).hex() for key in keys]
-    reader = ImageReader("nowhere", 1, pa.chunked_array([pa.array(names)]))
-    assert reader.places(names[::-1]) == list(range(len(names)))[::-1]
+    index = Index("version 1", names)
+    assert index.places(names[::-1]) == list(range(len(names)))[::-1]
     if other[:4] not in {key[:4] for key in keys}:
         with pytest.raises(StoreError, match="is not in version 1"):
-            reader.places([names[0], (b"\0" * zeros + other[: 32 - zeros]).hex()])
+            index.places([names[0], (b"\0" * zeros + other[: 32 - zeros]).hex()])
 
 
-def test_rows_in_another_order_are_not_taken_for_what_they_are_not(snapshot: Snapshot) -> None:
+def test_rows_in_another_order_are_not_taken_for_what_they_are_not(
+    snapshot: Snapshot, monkeypatch: pytest.MonkeyPatch
+) -> None:
     keys = snapshot.dataset("images").to_table(columns=["key"])["key"].to_pylist()
-    version = snapshot.manifest["tables"]["images"]["version"]
-    reader = ImageReader(snapshot.uri, version, pa.chunked_array([keys[::-1]]))
+    monkeypatch.setattr("vlmrecipes.data.reader.Index", lambda name, keys: Index(name, keys[::-1]))
     with pytest.raises(StoreError, match="another order"):
-        reader.read(keys)
+        snapshot.reader().read(keys)
+
+
+def test_a_reader_travels_light_and_reads_on_arrival(snapshot: Snapshot) -> None:
+    keys = [key for sample in snapshot.samples() for key in sample.images]
+    reader = snapshot.reader()
+    data = reader.read(keys)
+    pickled = pickle.dumps(reader)
+    assert len(pickled) < 500, "loader processes start one after the other when a pipe cannot hold what they are sent"
+    assert pickle.loads(pickled).read(keys) == data

@@ -139,3 +139,19 @@ def test_micro_batches_are_resumed_to_the_same_weights(tmp_path: Path) -> None:
     resumed = run(tmp_path / "killed", resume=True, **auto)
     assert resumed.samples_seen < whole.samples_seen
     assert weights(resumed.path) == weights(whole.path)
+
+
+def test_learned_tokens_are_counted_where_another_count_stands_in_the_place_of_the_trainers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from transformers import Trainer
+
+    auto = {"batch_size": "auto", "effective_batch": 4, "gradient_accumulation": 1, "batch_tokens": 60}
+    run(tmp_path / "whole", **auto)
+    # as Unsloth does, which finds no labels in {"micros": …}: with means added up, losses would be a multiple
+    monkeypatch.setattr(Trainer, "get_batch_samples", lambda _self, batches, count, _device: ([*batches][:count], None))
+    run(tmp_path / "uncounted", **auto)
+    assert logged(tmp_path / "uncounted") == [
+        {**entry, "seconds": ours["seconds"]}
+        for entry, ours in zip(logged(tmp_path / "whole"), logged(tmp_path / "uncounted"), strict=True)
+    ]

@@ -11,7 +11,6 @@ from vlmrecipes.errors import StoreError
 
 if TYPE_CHECKING:
     import numpy as np
-    import pyarrow as pa
     from numpy.typing import NDArray
 
 HEAD = 16
@@ -19,24 +18,16 @@ HEAD = 16
 
 
 class ImageReader:
-    """Reads images wherever it is: it may be pickled, and opens the store where it is first used.
+    """Reads images wherever it is: it may be pickled, in few bytes, and opens the store and reads its keys at first use."""
 
-    24 bytes of memory an image of the store: the head of its key and the place of its row.
-    """
-
-    def __init__(self, uri: str, version: int, keys: pa.ChunkedArray) -> None:
-        """Take the `keys` of all images of that version, in the order of their rows."""
-        import numpy as np
-
+    def __init__(self, uri: str, version: int) -> None:
+        """Name the store and the version of its table of images."""
         self.uri, self.version = uri, version
-        heads = _heads(keys.to_pylist())
-        self._places: NDArray[np.int64] = np.argsort(heads, kind="stable")
-        self._heads: NDArray[np.bytes_] = heads[self._places]
-        self._dataset: Any = None
+        self._opened: tuple[Any, Index] | None = None
         self._in_order: bool | None = None
 
     def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"_dataset": None}
+        return self.__dict__ | {"_opened": None}
 
     def read(self, keys: Sequence[str]) -> list[bytes]:
         """Return the bytes of the images `keys`, in that order.
@@ -45,8 +36,12 @@ class ImageReader:
         """
         if not keys:
             return []
-        placed = sorted(zip(self.places(once := list(dict.fromkeys(keys))), once, strict=True))
-        found = self._taken([place for place, _ in placed])
+        self._opened = self._opened or self._open()
+        dataset, index = self._opened
+        placed = sorted(zip(index.places(once := list(dict.fromkeys(keys))), once, strict=True))
+        with reading_images(self.uri):
+            taken = dataset.take([place for place, _ in placed], columns=["data"])
+        found: list[bytes] = taken["data"].to_pylist()
         if self._in_order is None and len(found) > 1:
             self._in_order = _order_holds([key for _, key in placed], found)
         if self._in_order is False:
@@ -54,12 +49,24 @@ class ImageReader:
         data = {key: value for (_, key), value in zip(placed, found, strict=True)}
         return [data[key] for key in keys]
 
-    def _taken(self, places: Sequence[int]) -> list[bytes]:
-        if self._dataset is None:
-            self._dataset = Store(self.uri).dataset(IMAGES, self.version)
+    def _open(self) -> tuple[Any, Index]:
+        dataset = Store(self.uri).dataset(IMAGES, self.version)
         with reading_images(self.uri):
-            taken: list[bytes] = self._dataset.take(places, columns=["data"])["data"].to_pylist()
-        return taken
+            keys = dataset.to_table(columns=["key"])["key"]
+        return dataset, Index(f"version {self.version} of the images of {self.uri}", keys.to_pylist())
+
+
+class Index:
+    """Where images lie: 24 bytes of memory an image of the store, the head of its key and the place of its row."""
+
+    def __init__(self, name: str, keys: Sequence[str]) -> None:
+        """Take the `keys` of all images in the order of their rows; `name` says in errors which images."""
+        import numpy as np
+
+        heads = _heads(keys)
+        self.name = name
+        self._places: NDArray[np.int64] = np.argsort(heads, kind="stable")
+        self._heads: NDArray[np.bytes_] = heads[self._places]
 
     def places(self, keys: Sequence[str]) -> list[int]:
         """Return the places of the rows of `keys`, in that order. Raises StoreError for a key that is not there."""
@@ -71,8 +78,7 @@ class ImageReader:
             self._heads[np.minimum(at, len(self._heads) - 1)] == heads if len(self._heads) else np.zeros(len(at), bool)
         )
         if not there.all():
-            missing = keys[int(np.argmin(there))]
-            raise StoreError(f"{self.uri}: image {missing} is not in version {self.version}")
+            raise StoreError(f"image {keys[int(np.argmin(there))]} is not in {self.name}")
         places: list[int] = self._places[at].tolist()
         return places
 

@@ -14,7 +14,7 @@ from vlmrecipes.data.loader import Images, Rows
 from vlmrecipes.data.manifests import all_manifests, numbers, read_manifest
 from vlmrecipes.data.reader import ImageReader
 from vlmrecipes.data.sample import Sample, Split, from_table, image_schema
-from vlmrecipes.data.store import Store, columns, need_columns, reading_images
+from vlmrecipes.data.store import Store, columns, need_columns
 from vlmrecipes.errors import InputError
 from vlmrecipes.extras import need
 from vlmrecipes.fingerprint import PREFIX, canonical, sha256
@@ -100,11 +100,8 @@ class Snapshot:
         return dict(zip(self._images["key"].to_pylist(), self._images["pixels"].to_pylist(), strict=True))
 
     def reader(self) -> ImageReader:
-        """Return a reader of this snapshot's image bytes. Raises StoreError where their keys cannot be read."""
-        images = self.dataset("images")
-        with reading_images(self.uri):
-            keys = images.to_table(columns=["key"])["key"]
-        return ImageReader(self.uri, self.manifest["tables"]["images"]["version"], keys)
+        """Return a reader of this snapshot's image bytes."""
+        return ImageReader(self.uri, self.manifest["tables"]["images"]["version"])
 
     def to_arrow(self, split: Split | None = None) -> pa.Table:
         """Return the samples, or those of one side, ordered by id. Images are keys; messages and metadata are JSON text."""

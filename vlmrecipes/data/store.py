@@ -8,6 +8,7 @@ batches without repeats; LanceDB does not survive a fork, so processes that read
 from __future__ import annotations
 
 import random
+import re
 import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -15,7 +16,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from vlmrecipes.data import freed
-from vlmrecipes.data.place import is_remote, local, options, unreachable
+from vlmrecipes.data.place import held, is_remote, local, options, unreachable
 from vlmrecipes.data.sample import drop_schema, file_schema, image_schema, origin_schema, sample_schema
 from vlmrecipes.errors import StoreError
 from vlmrecipes.extras import need
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 
 IMAGES = "images"
 ORIGINS = "origins"
+CONFLICT = re.compile("conflict|too many concurrent writers", re.IGNORECASE)
+"""In what Lance says when another writer was faster, at once or for as long as it tries itself (30 s)."""
 TRIES = 40
 """How often a change is made again because another process changed the same table meanwhile."""
 _STABLE_ROWS = {"new_table_enable_stable_row_ids": "true"}
@@ -110,11 +113,13 @@ class Store:
 
     def add_images(self, images: pa.Table) -> None:
         """Insert the images whose key is not there yet; no key twice. Other processes may do the same at once."""
-        add_absent(self.images(), images, "key")
+        with held(self.uri, IMAGES):
+            add_absent(self.images(), images, "key")
 
     def add_origins(self, origins: pa.Table) -> None:
         """Insert the origins that are not there yet."""
-        add_absent(self.origins(), origins, "origin")
+        with held(self.uri, ORIGINS):
+            add_absent(self.origins(), origins, "origin")
 
     def frozen(self, name: str, version: int) -> Any:
         """Return a read-only handle of table `name` at `version`."""
@@ -205,7 +210,7 @@ def _again(table: Any, change: Callable[[], Any]) -> Any:
         try:
             return change()
         except (OSError, RuntimeError, ValueError) as error:
-            if not isinstance(error, _MixedError) and "conflict" not in str(error).lower():
+            if not isinstance(error, _MixedError) and not CONFLICT.search(str(error)):
                 raise
         time.sleep(random.uniform(0, min(2.0, 0.1 * 2**turn)))  # noqa: S311 - writers draw apart
     raise StoreError(f"the table {table.name!r} was changed by others {TRIES} times in a row; try again later")

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import sys
 from functools import cache
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vlmrecipes.data.order import Order
+from vlmrecipes.errors import RunError
 from vlmrecipes.models import memory
 from vlmrecipes.models.chat import ALL_OR_NONE
 from vlmrecipes.recipe import Train
@@ -109,15 +111,28 @@ class _Lean(Steady):
         self.model_accepts_loss_kwargs = True  # so that learned tokens are counted for every model
         self.computing = "before the first batch"
 
-    def _get_num_items_in_batch(self, batch_samples: list[Any], device: Any) -> Any:
-        micros = [micro for batch in batch_samples for micro in batch.get("micros", [batch])]
-        return super()._get_num_items_in_batch(micros, device)  # type: ignore[misc] # known once trl is loaded
+    def get_batch_samples(self, epoch_iterator: Any, num_batches: int, device: Any) -> tuple[list[Any], Any]:
+        """Return the step's batches and how many tokens are learned in all of them.
+
+        Unsloth puts its own count in the place of transformers'; it looks for labels in a batch, not in its micro-batches,
+        and leaves some families uncounted.
+        """
+        batches = list(islice(epoch_iterator, num_batches))
+        micros = [micro for batch in batches for micro in batch.get("micros", [batch])]
+        _, learned = super().get_batch_samples(  # type: ignore[misc] # known once trl is loaded
+            iter(micros), len(micros), device
+        )
+        if learned is None:
+            learned = self._get_num_items_in_batch(micros, device)  # type: ignore[attr-defined] # as above
+        return batches, learned
 
     def training_step(self, model: Any, inputs: Any, num_items_in_batch: Any = None) -> Any:
         """Compute gradients of a batch, or of its micro-batches one after the other, and return the loss."""
-        step = super().training_step  # type: ignore[misc] # known once trl is loaded
+        step = super().training_step  # type: ignore[misc] # as above
         if "micros" not in inputs:
             return step(model, inputs, num_items_in_batch)
+        if num_items_in_batch is None:
+            raise RunError("the learned tokens of a step were not counted, so its micro-batches cannot be weighed")
         *first, last = inputs["micros"]
         with self.accelerator.no_sync(model):
             losses = [step(model, micro, num_items_in_batch) for micro in first]

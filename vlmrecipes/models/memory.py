@@ -5,7 +5,8 @@ batch of the longest rows takes while it is computed. What is kept of a batch fo
 as Korthikanti et al. do (Reducing Activation Recomputation in Large Transformer Models, 2022, §4.1), here for gated MLPs:
 multiples of the layer's width and of its inner width. With checkpointing only the border of each layer is kept, and the
 inside of the one layer that is computed again; Unsloth moves the borders to the machine's memory. Image tokens count in the
-language model as any other, and four patches each in the vision tower.
+language model as any other, and four patches each in the vision tower. The constants are held against what an H200 took of
+models of 12 million to 8 billion weights (benchmarks/results/training-memory.json).
 """
 
 from __future__ import annotations
@@ -24,8 +25,17 @@ MOMENTS = {"adamw_torch": 2.0, "adamw_torch_fused": 2.0, "adamw_8bit": 0.5, "sgd
 """What an optimizer keeps for a trained weight, over the bytes of a 32-bit one."""
 KEPT, KEPT_INNER = 12, 4
 """Numbers that a layer keeps of a token, over its width and its inner width."""
-AT_WORK, AT_WORK_INNER = 8, 8
-"""The same for a layer that is computed again: all that it keeps, and the gradients of that."""
+AT_WORK, SEEING = 1.8, 4.3
+"""The same for a layer that is computed again, in the language model and in the vision tower: what it keeps, and the
+gradients of that, over the sum of both widths."""
+COPIED = 5.3
+"""`AT_WORK` where peft's adapters have 32-bit copies of what goes into 16-bit weights."""
+TOKEN = 43_000
+"""Bytes of a token whatever the model's widths: its pixels, and positions computed in 32 bits."""
+WORKSPACE = 45 << 20
+"""Bytes that cuBLAS takes on a GPU for itself."""
+PIECE, LOGIT = 256, 6
+"""Learned tokens of which logits are made at once, and bytes of a logit with its gradient."""
 PATCHES = 4
 CPU_TOKENS = 16_384
 """Tokens of a batch that is generated on a CPU: more rows no longer make it faster."""
@@ -57,9 +67,9 @@ class _Tower:
         return (KEPT * self.width + KEPT_INNER * self.inner) * self.layers
 
     @property
-    def at_work(self) -> int:
-        """Numbers of the layer that is computed again, a token."""
-        return AT_WORK * self.width + AT_WORK_INNER * self.inner
+    def both(self) -> int:
+        """Width and inner width."""
+        return self.width + self.inner
 
 
 def estimate(ref: ModelRef, model: Model, lora: Lora | None, train: Train | None, longest: int) -> int:
@@ -78,7 +88,8 @@ def parts(ref: ModelRef, model: Model, lora: Lora | None, train: Train | None, l
     rows = 1 if train.batch_size == "auto" else train.batch_size
     tokens = max(rows * longest, train.batch_tokens or 0)
     trained = _adapters(skeleton, lora) * _trained_bytes(train, 4) if lora else _whole(skeleton, train, size)
-    batch = int(tokens * _token_bytes(config, train, size))
+    copied = model.load_in == "16bit" and train.backend == "trl"
+    batch = int(tokens * _token_bytes(config, train, size, copied=copied)) + _fixed(config, size)
     if not train.sharded:
         return {"weights": held, "trained": int(trained), "batch": batch}
     part = held // train.devices + _gathered(config, held)
@@ -104,7 +115,9 @@ def training_tokens(model: Any, settings: Train) -> int:
     trained = sum(weight.numel() for weight in model.parameters() if weight.requires_grad)
     free, _ = torch.cuda.mem_get_info(model.device)
     spare = free * HEADROOM - trained * _trained_bytes(settings, 4)
-    return max(1, int(spare / _token_bytes(model.config, settings, model.dtype.itemsize)))
+    copied = settings.backend == "trl" and not getattr(model, "is_quantized", False)
+    spare -= _fixed(model.config, model.dtype.itemsize)
+    return max(1, int(spare / _token_bytes(model.config, settings, model.dtype.itemsize, copied=copied)))
 
 
 def _weights(skeleton: Any, load_in: str, size: int) -> int:
@@ -131,19 +144,30 @@ def _whole(skeleton: Any, train: Train, size: int) -> float:
     return float(total * (_trained_bytes(train, size) - size + (2 if copied else 0)))
 
 
-def _token_bytes(config: Any, train: Train, size: int) -> int:
+def _fixed(config: Any, size: int) -> int:
+    """Return what a training batch takes however small it is: logits of a piece, and words out once more in 16 bits."""
+    text, on_gpu = config.get_text_config(), device() != "cpu"
+    if text.vocab_size < LARGE_VOCABULARY:
+        return WORKSPACE * on_gpu
+    words = text.vocab_size * text.hidden_size * 2 if size == 4 else 0  # noqa: PLR2004 - bytes
+    return int(text.vocab_size * PIECE * LOGIT + (WORKSPACE + words) * on_gpu)
+
+
+def _token_bytes(config: Any, train: Train, size: int, *, copied: bool) -> int:
     """Return what a token of a training batch takes: activations in both towers, and logits where all are made at once.
 
-    `size` is that of the numbers between layers; inside, a GPU computes with 2 bytes and a CPU with 4.
+    `size` is that of the numbers between layers of the language model; elsewhere, a GPU computes with 2 bytes and a CPU
+    with 4. The vision tower computes its layers again when those of the language model are done and their numbers gone.
     """
     text, vision, inside = _text(config), _vision(config), 4 if device() == "cpu" else 2
     if not train.gradient_checkpointing:
-        layers = inside * (text.kept + PATCHES * vision.kept)
+        layers: float = inside * (text.kept + PATCHES * vision.kept)
     else:
-        borders = 0 if train.backend == "unsloth" else size * (text.borders + PATCHES * vision.borders)
-        layers = borders + inside * max(text.at_work, PATCHES * vision.at_work)
+        kept = 0 if train.backend == "unsloth" else 1
+        reading = kept * size * text.borders + inside * (COPIED if copied else AT_WORK) * text.both
+        layers = kept * inside * PATCHES * vision.borders + max(reading, inside * SEEING * PATCHES * vision.both)
     vocabulary = config.get_text_config().vocab_size
-    return layers + (vocabulary * 4 * 2 if vocabulary < LARGE_VOCABULARY else 0)
+    return int(layers) + TOKEN + (vocabulary * 4 * 2 if vocabulary < LARGE_VOCABULARY else 0)
 
 
 def _text(config: Any) -> _Tower:

@@ -1,6 +1,6 @@
 """The script to compare with: Unsloth as its notebooks use it, on rows in the order of a file.
 
-    python benchmarks/by_hand.py MODEL ROWS FOLDER 4bit|16bit
+    python benchmarks/by_hand.py MODEL ROWS FOLDER 4bit|16bit STEPS
 
 ROWS is a JSON line a row: `image` (a path), `prompt`, `answer`. The settings are those of the recipe it is compared with,
 and the clock is beside it; all else is as the notebooks have it.
@@ -13,13 +13,13 @@ import sys
 from pathlib import Path
 
 from PIL import Image
-from turns import STEPS, Clock, callback
+from turns import Clock, callback
 
 from unsloth import FastVisionModel  # isort: skip # before trl, transformers and peft
 from trl import SFTConfig, SFTTrainer
 from unsloth.trainer import UnslothVisionDataCollator
 
-MODEL, ROWS, FOLDER, BITS = sys.argv[1:]
+MODEL, ROWS, FOLDER, BITS, STEPS = sys.argv[1:]
 
 model, tokenizer = FastVisionModel.from_pretrained(
     MODEL,
@@ -73,7 +73,7 @@ trainer = SFTTrainer(
         per_device_train_batch_size=2,
         gradient_accumulation_steps=4,
         warmup_steps=5,
-        max_steps=STEPS,
+        max_steps=int(STEPS),
         learning_rate=2e-4,
         logging_steps=1,
         optim="adamw_8bit",

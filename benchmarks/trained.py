@@ -92,14 +92,14 @@ def ready(plan: Plan, of: Recipe, folder: Path) -> Path:
     return folder
 
 
-def contender(name: str, plan: Plan, home: Path, bits: str, *, tiny: bool) -> Contender:
+def contender(name: str, plan: Plan, home: Path, bits: str, steps: int, *, tiny: bool) -> Contender:  # noqa: PLR0913
     """Return a contender of a measurement of speed."""
     folder, model = home / name, Path(plan.model.path)
     if name == "hand":
         folder.mkdir()
-        words = ["by_hand.py", str(model), str(home / "rows.jsonl"), str(folder), bits]
+        words = ["by_hand.py", str(model), str(home / "rows.jsonl"), str(folder), bits, str(steps)]
         return Contender(name, folder, [sys.executable, str(HERE / words[0]), *words[1:]])
-    train = {**DIFFERENT[name], **(CPU if tiny else {})}
+    train = {**DIFFERENT[name], **(CPU if tiny else {}), "steps": steps}
     if tiny and "workers" in train:
         train["workers"] = 1
     ready(plan, recipe(model, "mixed", bits=bits, **train), folder)
@@ -107,14 +107,14 @@ def contender(name: str, plan: Plan, home: Path, bits: str, *, tiny: bool) -> Co
     return Contender(name, folder, command, leads=train.get("backend", TRAIN["backend"]) == "unsloth")
 
 
-def written_by_hand(plan: Plan, path: Path) -> Sequence[Shown]:
+def written_by_hand(plan: Plan, path: Path, epochs: int) -> Sequence[Shown]:
     """Write the rows for the script by hand, in the order in which a run shows them; return them in this order."""
     lengths = np.asarray(plan.lengths)
     snapshot = open_snapshot(plan.store, plan.train_names()[0])
     reader, sizes = snapshot.reader(), snapshot.sizes()
-    order = epoch_order(lengths, 2, (SEED, 0), by_length=False)
+    orders = [epoch_order(lengths, 2, (SEED, epoch), by_length=False) for epoch in range(epochs)]
     shown, lines = [], []
-    for place in order.tolist():
+    for place in np.concatenate(orders).tolist():
         row = plan.rows[place]
         (image,) = row.images
         picture = path.with_name(f"{place}.png")

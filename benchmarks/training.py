@@ -3,14 +3,14 @@
     python benchmarks/training.py prepare            models of random weights and rows, made once into --work
     python benchmarks/training.py 16bit|4bit         speed on one GPU, see `speed`
     python benchmarks/training.py memory             memory on one GPU, see `figures_of`
-        [--work FOLDER] [--seconds 270] [-o FILE] [--only NAME,…] [--tiny]
+        [--work FOLDER] [--seconds 270] [-o FILE] [--only NAME,…] [--shape 7b] [--steps 12] [--tiny]
 
 Each result goes to FILE at once, a JSON line; the last line, which is also printed, holds all of them. What the processes
 said is kept beside it, in FILE.logs. `--tiny` checks all this on a CPU with a tiny model and without Unsloth.
 
 Speed: Qwen2.5-VL-7B's shape; 96 rows, a third of them pages of 840 x 1120 pixels with 600 letters, the others lines of 40;
-LoRA of rank 16 on both towers, adamw_8bit, 8 rows an optimizer step, 12 steps of which 3 do not count. Every contender is a
-process of its own; all are loaded and warm, then they take turns of 3 steps each (see `turns.py`), all on the same rows in
+LoRA of rank 16 on both towers, adamw_8bit, 8 rows an optimizer step, 12 steps of which 4 do not count. Every contender is a
+process of its own; all are loaded and warm, then they take turns of 4 steps each (see `turns.py`), all on the same rows in
 the same order:
 
 - `hand`: `by_hand.py`, 2 rows at a time, 4 times a step;
@@ -29,6 +29,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import shutil
 import statistics
@@ -102,15 +103,14 @@ def environment(folder: Path) -> dict[str, str]:
 
 
 def speed(  # noqa: PLR0913
-    work: Path, bits: str, names: Sequence[str], results: Results, deadline: float, *, tiny: bool
+    work: Path, bits: str, names: Sequence[str], results: Results, deadline: float, *, shape: str, steps: int
 ) -> None:
     """Let the contenders take turns and write what each has reached, and all beside the first."""
-    home = fresh(work / f"speed-{bits}")
-    shape = "tiny" if tiny else "7b"
+    home, tiny = fresh(work / f"speed-{shape}-{bits}-{steps}"), shape == "tiny"
     model = made.folder_of(work, shape)
     plan = trained.planned(model, work / "store", "mixed")
-    order = trained.written_by_hand(plan, home / "rows.jsonl")
-    contenders = [trained.contender(name, plan, home, bits, tiny=tiny) for name in names]
+    order = trained.written_by_hand(plan, home / "rows.jsonl", math.ceil(steps * ROWS_A_STEP / len(plan.rows)))
+    contenders = [trained.contender(name, plan, home, bits, steps, tiny=tiny) for name in names]
     weights = fits.sizes(plan)
 
     def told(peak: float = 0.0) -> dict[str, Any]:
@@ -123,7 +123,7 @@ def speed(  # noqa: PLR0913
         results.add({"bits": bits, "turn": turn, "contenders": told()})
 
     warm = deadline - WARM_BEFORE * (deadline - time.monotonic())
-    race(contenders, environment(home), deadline - LEFT, warm, on_turn)
+    race(contenders, environment(home), deadline - LEFT, warm, on_turn, steps=steps)
     peak = product_rate()
     found = told(peak)
     for name, figures in found.items():
@@ -152,7 +152,7 @@ def reached(one: Contender, order: Sequence[trained.Shown], weights: Mapping[str
         "error": one.error(),
         "trained": begin.get("trained"),
         "steps": len(counted),
-        "losses": [losses.get(step) for step in range(1, STEPS + 1)],
+        "losses": [losses.get(step) for step in range(1, max(losses, default=0) + 1)],
     }
     told |= {"warm_seconds": [round(steps[step]["seconds"], 3) for step in sorted(steps) if step <= WARM]}
     if not counted:
@@ -188,7 +188,7 @@ def gib(count: int | None) -> float | None:
 def beside(one: Mapping[str, Any], first: Mapping[str, Any]) -> dict[str, Any]:
     """Return a contender's figures over those of the first, and how far its losses lie from that one's."""
     pairs = [
-        (a, b) for a, b in zip(one["losses"], first["losses"], strict=True) if a is not None and b is not None and b
+        (a, b) for a, b in zip(one["losses"], first["losses"], strict=False) if a is not None and b is not None and b
     ]
     told: dict[str, Any] = {"losses_compared": len(pairs)}
     if pairs:
@@ -249,13 +249,15 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=270)
     parser.add_argument("-o", type=Path, help="file of results")
     parser.add_argument("--only", default="", help="contenders, or words in the names of cases of memory")
+    parser.add_argument("--shape", default="7b", help="of the model whose speed is measured")
+    parser.add_argument("--steps", type=int, default=STEPS, help="of a measurement of speed")
     parser.add_argument("--processes", type=int, default=8, help="trainings at a time that memory is measured of")
     parser.add_argument("--tiny", action="store_true")
     args = parser.parse_args()
     deadline = time.monotonic() + args.seconds
     os.environ["HF_HUB_OFFLINE"] = "1"
     work = args.work.absolute()
-    shapes = ["tiny"] if args.tiny else ["7b"] if args.part in ("16bit", "4bit") else ["7b", "2b", "12m"]
+    shapes = ["tiny"] if args.tiny else [args.shape] if args.part in ("16bit", "4bit") else ["7b", "2b", "12m"]
     say(f"make {', '.join(shapes)} and the rows")
     made.prepare(work, shapes, tiny=args.tiny)
     say("made")
@@ -267,7 +269,7 @@ def main() -> None:
         results.end({"cases": told})
     elif args.part != "prepare":
         names = only or (trained.ON_CPU if args.tiny else trained.CONTENDERS)
-        speed(work, args.part, names, results, deadline, tiny=args.tiny)
+        speed(work, args.part, names, results, deadline, shape=shapes[0], steps=args.steps)
 
 
 if __name__ == "__main__":

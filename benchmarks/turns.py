@@ -18,9 +18,10 @@ from pathlib import Path
 from typing import Any
 
 STEPS = 12
-WARM = 3
+"""Steps of a training, unless told otherwise."""
+WARM = 4
 """Steps at the beginning that do not count."""
-TURN = 3
+TURN = 4
 """Steps of a turn."""
 EVENTS = "events.jsonl"
 PAUSE = 0.01
@@ -201,12 +202,14 @@ class Contender:
         return "\n".join([*told[-12:], self.why or f"ended with code {code}"])
 
 
-def race(
+def race(  # noqa: PLR0913
     contenders: Sequence[Contender],
     environment: Mapping[str, str],
     deadline: float,
     warm: float,
     on_turn: Callable[[int], None],
+    *,
+    steps: int,
 ) -> None:
     """Start all, let the first compile, warm the others, and give turns until all are done; times are of `time.monotonic`.
 
@@ -221,7 +224,7 @@ def race(
         if not one.stopped:
             one.kill("it was not warm in time")
     say("warm: " + ", ".join(one.name for one in contenders if one.alive))
-    for turn in range((STEPS - WARM) // TURN):
+    for turn in range((steps - WARM) // TURN):
         for one in contenders:
             if one.stopped and time.monotonic() < deadline:
                 one.go()

@@ -10,6 +10,7 @@ from tiny import MemoryReader, assistant, png, processor, sample, user
 
 from vlmrecipes.models.turns import rows_of
 from vlmrecipes.train.collate import IGNORE, Collator
+from vlmrecipes.train.pixels import BYTES, VALUES, numbers
 from vlmrecipes.train.rows import LoadImages
 
 SYSTEM = {"role": "system", "content": [{"type": "text", "text": "You read."}]}
@@ -83,3 +84,21 @@ def test_pixels_are_cast() -> None:
     batch = Collator(processor(), pixel_dtype="bfloat16")(mixed())
     assert batch["pixel_values"].dtype == torch.bfloat16
     assert batch["image_grid_thw"].dtype == torch.int64
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_pixels_that_travel_as_bytes_arrive_as_the_processors_numbers(dtype: torch.dtype) -> None:
+    reader = processor()
+    known = Collator(reader, pixel_dtype=str(dtype).removeprefix("torch."))(mixed())
+    batch = Collator(reader, as_bytes=True)(mixed())
+    assert batch[BYTES].dtype == torch.uint8
+    frames = reader.image_processor.temporal_patch_size
+    assert batch[BYTES].numel() * frames == known[VALUES].numel()
+    assert torch.equal(numbers(reader, batch.pop(BYTES), dtype), known.pop(VALUES))
+    assert all(torch.equal(batch[key], known[key]) for key in known)
+
+
+def test_pixels_of_a_processor_that_does_not_normalise_travel_as_they_are() -> None:
+    reader = processor()
+    reader.image_processor.do_normalize = False
+    assert VALUES in Collator(reader, as_bytes=True)(mixed())

@@ -167,18 +167,23 @@ def blank(width: int, height: int) -> Image.Image:
     return Image.new("RGB", (width, height), "white")
 
 
-def process_prompts(processor: Any, prompts: Sequence[str], images: Sequence[Sequence[Any]], padding_side: str) -> Any:
+def process_prompts(
+    processor: Any, prompts: Sequence[str], images: Sequence[Sequence[Any]], padding_side: str, **of_images: Any
+) -> Any:
     """Run the processor over B prompts with their pictures; returns tensors, `input_ids` [B, L] padded on one side.
 
     Special tokens are not added: the chat template has written them. A batch without any picture goes in as text.
+    `of_images` goes to the image processor.
     """
     some = [row for row, pictures in enumerate(images) if pictures]
     rest = [row for row, pictures in enumerate(images) if not pictures]
     if some and rest and ALL_OR_NONE in processor.model_input_names:
-        seen = _processed(processor, [prompts[row] for row in some], [images[row] for row in some], padding_side)
+        seen = _processed(
+            processor, [prompts[row] for row in some], [images[row] for row in some], padding_side, **of_images
+        )
         bare = _processed(processor, [prompts[row] for row in rest], [], padding_side)
         return _merged(processor, (some, seen), (rest, bare), padding_side)
-    return _processed(processor, prompts, images, padding_side)
+    return _processed(processor, prompts, images, padding_side, **of_images)
 
 
 ALL_OR_NONE = "aspect_ratio_ids"
@@ -188,7 +193,9 @@ Then the words of a row without a picture attend to an empty one, which they do 
 """
 
 
-def _processed(processor: Any, prompts: Sequence[str], images: Sequence[Sequence[Any]], padding_side: str) -> Any:
+def _processed(
+    processor: Any, prompts: Sequence[str], images: Sequence[Sequence[Any]], padding_side: str, **of_images: Any
+) -> Any:
     return processor(
         text=list(prompts),
         images=[list(some) for some in images] if any(images) else None,
@@ -196,6 +203,7 @@ def _processed(processor: Any, prompts: Sequence[str], images: Sequence[Sequence
         padding=True,
         padding_side=padding_side,
         return_tensors="pt",
+        **({"images_kwargs": of_images} if of_images else {}),
     )
 
 

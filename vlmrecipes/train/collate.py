@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from vlmrecipes.data.loader import decode
 from vlmrecipes.models.chat import CROSS_MASK, Chat, Pair, process_prompts
+from vlmrecipes.train.pixels import BYTES, RAW, VALUES, travel_as_bytes
 
 if TYPE_CHECKING:
     import torch
@@ -33,6 +34,8 @@ class Collator:
     """Learn only the completions, their end of turn included; otherwise all but padding and image tokens."""
     pixel_dtype: str = ""
     """Name of the torch type that pixels are cast to (`bfloat16`); empty keeps the processor's."""
+    as_bytes: bool = False
+    """Give pixels as `pixels.BYTES` where the processor makes its numbers of them."""
     chat: Chat = field(init=False)
 
     def __post_init__(self) -> None:
@@ -54,18 +57,20 @@ class Collator:
     def _prompts(self, pairs: Sequence[Pair], images: Sequence[Any]) -> tuple[dict[str, list[Any]], dict[str, Any]]:
         """Return the numbers of every row's tokens as arrays without padding, and the tensors of the images of all rows."""
         step = PIECE if self._packs() else len(pairs)
+        raw = RAW if self.as_bytes and travel_as_bytes(self.processor) else {}
         tokens: dict[str, list[Any]] = {}
         others: dict[str, list[torch.Tensor]] = {}
         for start in range(0, len(pairs), step):
             prompts = [pair.prompt for pair in pairs[start : start + step]]
-            done = process_prompts(self.processor, prompts, images[start : start + step], padding_side="right")
+            some = images[start : start + step]
+            done = process_prompts(self.processor, prompts, some, padding_side="right", **raw)
             lengths = done.pop("attention_mask").sum(1).tolist()
             for key, value in done.items():
                 if key in TOKEN_KEYS:
                     arrays = zip(value.numpy(), lengths, strict=True)
                     tokens.setdefault(key, []).extend(array[:length] for array, length in arrays)
                 else:
-                    others.setdefault(key, []).append(self._cast(value))
+                    others.setdefault(BYTES if raw and key == VALUES else key, []).append(self._cast(value))
         return tokens, {key: _joined(values) for key, values in others.items()}
 
     def _packs(self) -> bool:

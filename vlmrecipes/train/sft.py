@@ -21,6 +21,7 @@ from vlmrecipes.train.arguments import one_device, pixels, rows_at_once, shared
 from vlmrecipes.train.collate import IGNORE, Collator
 from vlmrecipes.train.fleet import own
 from vlmrecipes.train.micro import MicroCollator
+from vlmrecipes.train.pixels import BYTES, VALUES, numbers
 from vlmrecipes.train.rows import dataset
 from vlmrecipes.train.sharding import Sharded
 from vlmrecipes.train.trainer import Steady
@@ -66,7 +67,7 @@ def _some_idle(model: Any, rows: Sequence[Row]) -> bool:
 def _collator(task: Task, model: Any) -> Collator | MicroCollator:
     """Return what makes a loader's batch: one batch of tensors, or several where rows cannot be computed together."""
     settings = task.settings
-    collator = Collator(task.processor, settings.responses_only, pixels(model, settings))
+    collator = Collator(task.processor, settings.responses_only, pixels(model, settings), as_bytes=True)
     apart = ALL_OR_NONE in task.processor.model_input_names
     if settings.batch_size == "auto":
         budget = settings.batch_tokens or memory.training_tokens(model, settings)
@@ -103,6 +104,7 @@ class _Lean(Steady):
 
     aux_loss_enabled: bool
     accelerator: Any
+    processing_class: Any
     model_accepts_loss_kwargs: bool
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -125,6 +127,15 @@ class _Lean(Steady):
         if learned is None:
             learned = self._get_num_items_in_batch(micros, device)  # type: ignore[attr-defined] # as above
         return batches, learned
+
+    def _prepare_inputs(self, inputs: Any) -> Any:
+        there = super()._prepare_inputs(inputs)  # type: ignore[misc] # as above
+        if (encoded := there.pop(BYTES, None)) is not None:
+            import torch
+
+            dtype = torch.bfloat16 if self.args.bf16 else torch.float32
+            there[VALUES] = numbers(self.processing_class, encoded, dtype)
+        return there
 
     def training_step(self, model: Any, inputs: Any, num_items_in_batch: Any = None) -> Any:
         """Compute gradients of a batch, or of its micro-batches one after the other, and return the loss."""

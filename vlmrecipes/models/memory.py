@@ -5,8 +5,8 @@ batch of the longest rows takes while it is computed. What is kept of a batch fo
 as Korthikanti et al. do (Reducing Activation Recomputation in Large Transformer Models, 2022, §4.1), here for gated MLPs:
 multiples of the layer's width and of its inner width. With checkpointing only the border of each layer is kept, and the
 inside of the one layer that is computed again; Unsloth moves the borders to the machine's memory. Image tokens count in the
-language model as any other, and four patches each in the vision tower. The constants are held against what an H200 took of
-models of 12 million to 8 billion weights (benchmarks/results/training-memory.json).
+language model as any other, and four patches each in the vision tower. The constants are fitted to what trainings of
+12 million to 8 billion weights took on an H200 (benchmarks/results/training-memory.json).
 """
 
 from __future__ import annotations

@@ -18,6 +18,8 @@ the same order:
 - `auto`: `ours` with batch_size = "auto", effective_batch = 8 and 4 loader processes;
 - `keep`: `auto` without gradient checkpointing, one page at a time.
 
+`loss_difference` is the greatest of all steps, relative; `--shape 2b --steps 50` compares losses for longer.
+
 A step lasts from the end of the one before, waiting for rows included. `card_share` counts 6 floating point operations a
 weight and token (forward, gradients of what is computed, and computing it again), as facts of earlier measurements do;
 `model_flops_share` counts 4 a weight of the language model and text token and 4 a weight of the vision tower and patch

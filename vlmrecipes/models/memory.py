@@ -88,8 +88,8 @@ def parts(ref: ModelRef, model: Model, lora: Lora | None, train: Train | None, l
     rows = 1 if train.batch_size == "auto" else train.batch_size
     tokens = max(rows * longest, train.batch_tokens or 0)
     trained = _adapters(skeleton, lora) * _trained_bytes(train, 4) if lora else _whole(skeleton, train, size)
-    copied = model.load_in == "16bit" and train.backend == "trl"
-    batch = int(tokens * _token_bytes(config, train, size, copied=copied)) + _fixed(config, size)
+    a_token = _token_bytes(config, train, size, quantised=model.load_in in QUANTISED)
+    batch = int(tokens * a_token) + _fixed(config, size)
     if not train.sharded:
         return {"weights": held, "trained": int(trained), "batch": batch}
     part = held // train.devices + _gathered(config, held)
@@ -115,9 +115,9 @@ def training_tokens(model: Any, settings: Train) -> int:
     trained = sum(weight.numel() for weight in model.parameters() if weight.requires_grad)
     free, _ = torch.cuda.mem_get_info(model.device)
     spare = free * HEADROOM - trained * _trained_bytes(settings, 4)
-    copied = settings.backend == "trl" and not getattr(model, "is_quantized", False)
-    spare -= _fixed(model.config, model.dtype.itemsize)
-    return max(1, int(spare / _token_bytes(model.config, settings, model.dtype.itemsize, copied=copied)))
+    size = model.dtype.itemsize
+    a_token = _token_bytes(model.config, settings, size, quantised=getattr(model, "is_quantized", False))
+    return max(1, int((spare - _fixed(model.config, size)) / a_token))
 
 
 def _weights(skeleton: Any, load_in: str, size: int) -> int:
@@ -153,7 +153,7 @@ def _fixed(config: Any, size: int) -> int:
     return int(text.vocab_size * PIECE * LOGIT + (WORKSPACE + words) * on_gpu)
 
 
-def _token_bytes(config: Any, train: Train, size: int, *, copied: bool) -> int:
+def _token_bytes(config: Any, train: Train, size: int, *, quantised: bool) -> int:
     """Return what a token of a training batch takes: activations in both towers, and logits where all are made at once.
 
     `size` is that of the numbers between layers of the language model; elsewhere, a GPU computes with 2 bytes and a CPU
@@ -164,6 +164,7 @@ def _token_bytes(config: Any, train: Train, size: int, *, copied: bool) -> int:
         layers: float = inside * (text.kept + PATCHES * vision.kept)
     else:
         kept = 0 if train.backend == "unsloth" else 1
+        copied = train.backend == "trl" and size == 2 and not quantised  # noqa: PLR2004 - of 16 bits
         reading = kept * size * text.borders + inside * (COPIED if copied else AT_WORK) * text.both
         layers = kept * inside * PATCHES * vision.borders + max(reading, inside * SEEING * PATCHES * vision.both)
     vocabulary = config.get_text_config().vocab_size

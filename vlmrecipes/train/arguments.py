@@ -113,6 +113,6 @@ def _on_gpu(model: Any, settings: Train) -> bool:
     return bool(model.device.type == "cuda" or (settings.sharded and device() == "cuda"))
 
 
-def pixels(model: Any, settings: Train) -> str:
+def pixel_dtype(model: Any, settings: Train) -> str:
     """Return the type that pixels travel in: half the bytes where the model computes in 16 bits anyway."""
     return "bfloat16" if _precision(on_gpu=_on_gpu(model, settings))["bf16"] else ""

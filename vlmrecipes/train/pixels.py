@@ -28,7 +28,10 @@ def travel_as_bytes(processor: Any) -> bool:
 
 
 def numbers(processor: Any, pixels: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
-    """Return `pixel_values` of `pixels`, as the processor would have given them, cast to `dtype`."""
+    """Return `pixel_values` [P, channels x frames x side x side] of `pixels`, the bytes of P patches, on their device.
+
+    They are what the processor would have given, cast to `dtype`.
+    """
     its = processor.image_processor
     side, frames = its.patch_size, its.temporal_patch_size
     patches = pixels.view(len(pixels), -1, side, side)

@@ -17,7 +17,7 @@ from vlmrecipes.errors import RunError
 from vlmrecipes.models import memory
 from vlmrecipes.models.chat import ALL_OR_NONE
 from vlmrecipes.recipe import Train
-from vlmrecipes.train.arguments import one_device, pixels, rows_at_once, shared
+from vlmrecipes.train.arguments import one_device, pixel_dtype, rows_at_once, shared
 from vlmrecipes.train.collate import IGNORE, Collator
 from vlmrecipes.train.fleet import own
 from vlmrecipes.train.micro import MicroCollator
@@ -67,7 +67,7 @@ def _some_idle(model: Any, rows: Sequence[Row]) -> bool:
 def _collator(task: Task, model: Any) -> Collator | MicroCollator:
     """Return what makes a loader's batch: one batch of tensors, or several where rows cannot be computed together."""
     settings = task.settings
-    collator = Collator(task.processor, settings.responses_only, pixels(model, settings), as_bytes=True)
+    collator = Collator(task.processor, settings.responses_only, pixel_dtype(model, settings), as_bytes=True)
     apart = ALL_OR_NONE in task.processor.model_input_names
     if settings.batch_size == "auto":
         budget = settings.batch_tokens or memory.training_tokens(model, settings)
@@ -116,8 +116,8 @@ class _Lean(Steady):
     def get_batch_samples(self, epoch_iterator: Any, num_batches: int, device: Any) -> tuple[list[Any], Any]:
         """Return the step's batches and how many tokens are learned in all of them.
 
-        Unsloth puts its own count in the place of transformers'; it looks for labels in a batch, not in its micro-batches,
-        and leaves some families uncounted.
+        Unsloth puts its own count in the place of transformers', and marks there which sizes vary, for its compiler. It looks
+        for labels in a batch, not in its micro-batches, and leaves some families uncounted.
         """
         batches = list(islice(epoch_iterator, num_batches))
         micros = [micro for batch in batches for micro in batch.get("micros", [batch])]

@@ -16,13 +16,13 @@ from typing import Any
 import pytest
 from command import environment, inside, one_object, vlmrecipes
 from PIL import Image
-from s3 import SECRET, Server, served
+from s3 import SECRET, VARIABLES, Server, answering, served
 
 from vlmrecipes.data.manifests import create_manifest, numbers, remove_manifest
-from vlmrecipes.data.place import is_remote
+from vlmrecipes.data.place import is_remote, unreachable
 from vlmrecipes.data.snapshot import open_snapshot
 from vlmrecipes.data.store import Store, columns
-from vlmrecipes.errors import InputError
+from vlmrecipes.errors import InputError, StoreError
 from vlmrecipes.ingestion import ingest
 
 
@@ -226,6 +226,32 @@ def test_a_bucket_that_cannot_be_reached_is_told_with_the_way_out(
     assert told in done.stderr
     assert "Traceback" not in done.stderr
     assert len(done.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "told"),
+    [
+        (301, "PermanentRedirect", "AWS_REGION"),
+        (403, "AccessDenied", "s3:ListBucket"),
+        (403, "InvalidAccessKeyId", "look at AWS_ACCESS_KEY_ID"),
+        (403, "SignatureDoesNotMatch", "look at AWS_SECRET_ACCESS_KEY"),
+        (404, "NoSuchBucket", "no such bucket"),
+        (503, "SlowDown", "call again later"),
+    ],
+)
+def test_what_a_server_answers_is_told_with_the_way_out(
+    monkeypatch: pytest.MonkeyPatch, status: int, code: str, told: str
+) -> None:
+    with answering(status, f"<Error><Code>{code}</Code></Error>".encode()) as endpoint:
+        for name, value in (VARIABLES | {"AWS_ENDPOINT_URL": endpoint}).items():
+            monkeypatch.setenv(name, value)
+        with pytest.raises(StoreError, match=told):
+            Store("s3://bucket/x").has("images")
+
+
+def test_numbers_in_an_address_or_a_time_are_not_taken_for_a_status() -> None:
+    text = "uri: Some(http://127.0.0.1:40403/bucket), elapsed: 487.403ms, inner: Http(HttpError { kind: Connect })"
+    assert "AWS_ENDPOINT_URL" in str(unreachable("s3://bucket/x", ValueError(text)))
 
 
 @pytest.mark.parametrize("uri", ["ftp://host/x", "s3://", f"s3://key:{SECRET}@bucket/x"])

@@ -93,17 +93,23 @@ def written(uri: str) -> Iterator[None]:
 
 
 WAYS_OUT = (
-    ("get AWS credentials", "no credentials: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE"),
-    ("CredentialsNotLoaded", "no credentials: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE"),
-    ("NoSuchBucket", "there is no such bucket: make it first"),
-    ("InvalidAccessKeyId", "the access key is not known there: look at AWS_ACCESS_KEY_ID"),
-    ("SignatureDoesNotMatch", "the secret key is wrong: look at AWS_SECRET_ACCESS_KEY"),
-    ("AccessDenied", "access is denied: the key needs s3:ListBucket, s3:GetObject, s3:PutObject and s3:DeleteObject"),
-    ("403", "access is denied: the key needs s3:ListBucket, s3:GetObject, s3:PutObject and s3:DeleteObject"),
-    ("404", "there is no such bucket: make it first"),
-    ("onnect", "its endpoint does not answer: look at AWS_ENDPOINT_URL and AWS_REGION"),
+    (
+        "get AWS credentials|CredentialsNotLoaded",
+        "no credentials: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE",
+    ),
+    ("<Code>InvalidAccessKeyId", "the access key is not known there: look at AWS_ACCESS_KEY_ID"),
+    ("<Code>SignatureDoesNotMatch", "the secret key is wrong: look at AWS_SECRET_ACCESS_KEY"),
+    (
+        "status: 403",
+        "access is denied: the key needs s3:ListBucket, s3:GetObject, s3:PutObject and s3:DeleteObject",
+    ),
+    ("status: 404", "there is no such bucket: make it first"),
+    ("BareRedirect|status: 3", "the bucket is in another region: look at AWS_REGION"),
+    ("status: 5", "its endpoint has a fault of its own (HTTP 5xx): call again later"),
+    ("HttpError", "its endpoint does not answer: look at AWS_ENDPOINT_URL and AWS_REGION"),
 )
-"""What a failure's text holds, and what is said of it; the first that fits."""
+"""What a failure's text holds (regular expressions of object_store's own words, never a bare number: addresses and times
+hold numbers too), and what is said of it; the first that fits."""
 SHOWN = 200
 
 
@@ -112,5 +118,5 @@ def unreachable(uri: str, error: Exception) -> StoreError:
     text = str(error)
     if not is_remote(uri):
         return StoreError(f"{uri}: cannot open the store: {text}")
-    told = next((way for mark, way in WAYS_OUT if mark in text), text[:SHOWN])
+    told = next((way for mark, way in WAYS_OUT if re.search(mark, text)), text[:SHOWN])
     return StoreError(f"{uri}: the store cannot be reached: {told}")

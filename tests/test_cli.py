@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 import resource
 import subprocess
@@ -17,7 +18,7 @@ from vlmrecipes.cli.app import app
 
 SHIPPED = sorted([*ROOT.glob("recipes/*.toml"), *ROOT.glob("datasets/*.toml")])
 HEAVY = {"torch", "transformers", "lancedb", "pyarrow"}
-RUNS = 7
+LEAST, TURNS = 6, 40
 NOTHING = (
     "import pydantic, typer; type('T', (pydantic.BaseModel,), {'__annotations__': {'n': int}}); typer.run(lambda: None)"
 )
@@ -232,10 +233,18 @@ def test_verbs_about_data_load_no_torch(project: Path) -> None:
 
 @pytest.mark.parametrize(("words", "times"), [(("--help",), 1.6), (("check", *SHIPPED), 2.1)], ids=["help", "check"])
 def test_answers_at_once(words: tuple[object, ...], times: float) -> None:
-    """Under 0.3 s where a program that does nothing with the same libraries takes 0.16 s; in turns, as machines vary."""
+    """Under 0.3 s where a program that does nothing with the same libraries takes 0.16 s; in turns, as machines vary.
+
+    A machine that is busy for seconds may hit one side alone: the best of LEAST to TURNS turns.
+    """
     here = [sys.executable, "-m", "vlmrecipes", *words]
-    pairs = [(cpu_seconds(*here), cpu_seconds(sys.executable, "-c", NOTHING)) for _ in range(RUNS)]
-    assert min(ours for ours, _ in pairs) < times * min(nothing for _, nothing in pairs)
+    ours = nothing = math.inf
+    for turn in range(TURNS):
+        ours = min(ours, cpu_seconds(*here))
+        nothing = min(nothing, cpu_seconds(sys.executable, "-c", NOTHING))
+        if turn >= LEAST and ours < times * nothing:
+            break
+    assert ours < times * nothing
 
 
 def test_init_writes_a_project_that_passes_check(tmp_path: Path) -> None:

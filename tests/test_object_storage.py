@@ -231,7 +231,10 @@ def test_a_bucket_that_cannot_be_reached_is_told_with_the_way_out(
 @pytest.mark.parametrize(
     ("status", "code", "told"),
     [
-        (301, "PermanentRedirect", "AWS_REGION"),
+        (301, "PermanentRedirect", "another region"),
+        (400, "AuthorizationHeaderMalformed", "another region"),
+        (400, "ExpiredToken", "renew AWS_SESSION_TOKEN"),
+        (400, "InvalidRequest", "look at AWS_ENDPOINT_URL and AWS_REGION"),
         (403, "AccessDenied", "s3:ListBucket"),
         (403, "InvalidAccessKeyId", "look at AWS_ACCESS_KEY_ID"),
         (403, "SignatureDoesNotMatch", "look at AWS_SECRET_ACCESS_KEY"),

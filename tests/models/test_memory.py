@@ -107,6 +107,20 @@ def test_the_estimate_for_7b_is_within_a_tenth_of_what_an_h200_took(
     assert found / GIB == pytest.approx(measured, rel=0.1)
 
 
+@pytest.mark.parametrize("part", ["one", "two"])
+def test_the_estimate_holds_for_trainings_that_it_was_not_fitted_to(
+    refs: dict[str, ModelRef], part: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """8 rows at a time on one H200 and on each of two, as `python benchmarks/devices.py` printed it; same rows as above."""
+    monkeypatch.setattr(memory, "device", lambda: "cuda")
+    found = json.loads((RESULTS / "devices-h200.json").read_text("utf-8"))["parts"][part]
+    model = Model.model_validate({"id": refs["2b"].id, "load_in": "16bit"})
+    settings = train(backend="trl", optimizer="adamw_torch", batch_size=8, devices=found["devices"])
+    assert memory.estimate(refs["2b"], model, Lora(), settings, 1825) / GIB == pytest.approx(
+        max(found["peak_gib"]), rel=0.1
+    )
+
+
 def test_a_tower_that_loading_leaves_whole_is_counted_whole(large: ModelRef, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(memory, "device", lambda: "cuda")
     model = Model(id=large.id, load_in="4bit")

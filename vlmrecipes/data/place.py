@@ -99,12 +99,17 @@ WAYS_OUT = (
     ),
     ("<Code>InvalidAccessKeyId", "the access key is not known there: look at AWS_ACCESS_KEY_ID"),
     ("<Code>SignatureDoesNotMatch", "the secret key is wrong: look at AWS_SECRET_ACCESS_KEY"),
+    ("<Code>(ExpiredToken|InvalidToken)", "the session's token is not valid any more: renew AWS_SESSION_TOKEN"),
     (
         "status: 403",
         "access is denied: the key needs s3:ListBucket, s3:GetObject, s3:PutObject and s3:DeleteObject",
     ),
     ("status: 404", "there is no such bucket: make it first"),
-    ("BareRedirect|status: 3", "the bucket is in another region: look at AWS_REGION"),
+    (
+        "BareRedirect|status: 3|<Code>AuthorizationHeaderMalformed",
+        "the bucket is in another region: look at AWS_REGION",
+    ),
+    ("status: 4", "its endpoint refuses what it is asked: look at AWS_ENDPOINT_URL and AWS_REGION"),
     ("status: 5", "its endpoint has a fault of its own (HTTP 5xx): call again later"),
     ("HttpError", "its endpoint does not answer: look at AWS_ENDPOINT_URL and AWS_REGION"),
 )

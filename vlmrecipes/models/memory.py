@@ -6,7 +6,7 @@ as Korthikanti et al. do (Reducing Activation Recomputation in Large Transformer
 multiples of the layer's width and of its inner width. With checkpointing only the border of each layer is kept, and the
 inside of the one layer that is computed again; Unsloth moves the borders to the machine's memory. Image tokens count in the
 language model as any other, and four patches each in the vision tower. The constants are fitted to what trainings of
-12 million to 8 billion weights took on an H200 (benchmarks/results/training-memory.json).
+12 million to 8 billion weights took on an H200 (benchmarks/results/training-memory.json, -16bit.json and -4bit.json).
 """
 
 from __future__ import annotations

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import random
 
+import pyarrow as pa
 from hypothesis import given
 from hypothesis import strategies as st
 
 from vlmrecipes.data.dedup import exact_duplicates, rank
-from vlmrecipes.data.lookalikes import Picture, near_to
+from vlmrecipes.data.lookalikes import Picture, near_to, perhaps_near
 from vlmrecipes.data.sample import Split
 
 Row = tuple[str, Split | None, str]
@@ -55,4 +56,9 @@ def test_pictures_near_to_others_are_found_by_looks_or_equal_pixels() -> None:
     far = one._replace(key="c", pixels="r", phash=one.phash ^ 0b11111)
     flat = one._replace(key="d", pixels="s", phash256=bytes(32))
     assert near_to([near, far, flat], [one], 4) == {"b"}
+    images = pa.Table.from_pylist([each._asdict() for each in (near, far, flat)])
+    images = images.set_column(2, "phash", images["phash"].cast(pa.uint64()))
+    assert perhaps_near(images, [one], 4)["key"].to_pylist() == ["b", "d"]
+    assert perhaps_near(images, [flat._replace(key="e", phash=2**63)], 4)["key"].to_pylist() == ["d"]
+    assert perhaps_near(images, [], 4).num_rows == 0
     assert near_to([flat], [flat._replace(key="e"), one], 4) == {"d"}, "of flat pictures only the same pixels"

@@ -46,6 +46,16 @@ def test_every_pair_is_found_when_blocks_are_chosen_and_runs_are_crowded(
     assert found(hashes, radius) == brute(hashes, radius)
 
 
+@given(hashes=HASHES, others=HASHES, radius=st.integers(0, 12))
+def test_those_near_others_are_found_whatever_is_compared_at_a_time(
+    hashes: list[int], others: list[int], radius: int
+) -> None:
+    others += [hashed ^ (1 << bit) for bit, hashed in enumerate(hashes)]
+    expected = [any((one ^ other).bit_count() <= radius for one in hashes) for other in others]
+    many = [np.array(some, dtype=np.uint64) for some in (hashes, others * 20)]
+    assert near.within(*many, radius).tolist() == expected * 20
+
+
 GREY = bytes(128)
 
 

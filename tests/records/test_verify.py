@@ -75,7 +75,7 @@ def test_a_tampered_prediction_that_was_sealed_again_is_caught_by_rescore(scored
 
 def test_tampered_references_are_caught_against_the_store(scored: Scored) -> None:
     first = predictions.read(scored.folder() / predictions.NAME).to_pylist()[0]
-    change_predictions(scored.folder(), references=[first["prediction"]])
+    change_predictions(scored.folder(), references=[first["prediction"] + "?"])
     assert failing(scored) == {"seal", "inputs", "rescore"}
     assert f"sample {first['id']}: its references" in problems(scored, "inputs")
 

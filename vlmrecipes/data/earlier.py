@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from vlmrecipes.data.declaration import Declaration
-from vlmrecipes.data.lookalikes import Picture
+from vlmrecipes.data.lookalikes import Picture, pictures_of
 from vlmrecipes.data.manifests import numbers
 from vlmrecipes.data.sample import Sample
 from vlmrecipes.data.snapshot import Snapshot, open_snapshot
@@ -31,8 +31,7 @@ def eval_pictures(uri: str, names: Sequence[str], file: str) -> list[tuple[str, 
 
 
 def _eval_pictures(snapshot: Snapshot) -> list[tuple[str, Picture]]:
-    table = snapshot.columns("images", Picture._fields)
-    pictures = {row["key"]: Picture(**row) for row in table.to_pylist()}
+    pictures = {picture.key: picture for picture in pictures_of(snapshot.pictures("eval", Picture._fields))}
     return [
         (f"{snapshot.name} {sample.id}", pictures[key]) for sample in snapshot.samples("eval") for key in sample.images
     ]

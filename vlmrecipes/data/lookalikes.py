@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from vlmrecipes.data.near import near_pairs
+from vlmrecipes.data.near import near_pairs, within
 from vlmrecipes.data.split import joined
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 CONFIRMED = 64
 """Of the 256 bits of the longer hash at most so many differ in a pair; unlike pictures differ in about 128."""
@@ -37,6 +40,11 @@ class Picture(NamedTuple):
     width: int
     """Pixels."""
     height: int
+
+
+def pictures_of(images: pa.Table) -> list[Picture]:
+    """Return the rows of an images table, which has at least the fields of a picture as columns."""
+    return [Picture(*row) for row in zip(*(images[name].to_pylist() for name in Picture._fields), strict=True)]
 
 
 class Lookalikes:
@@ -105,6 +113,18 @@ def near_to(pictures: Sequence[Picture], others: Sequence[Picture], radius: int)
     looks = {found.look(other) for other in others}
     looks |= {near for look in looks for near in found.near(look)}
     return {picture.key for picture in pictures if found.look(picture) in looks}
+
+
+def perhaps_near(images: pa.Table, pictures: Sequence[Picture], radius: int) -> pa.Table:
+    """Return the rows of an images table among which is all that `near_to` finds near `pictures`, most others left out."""
+    import numpy as np
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    hashes = np.array([picture.phash for picture in pictures], dtype=np.uint64)
+    near = pa.array(within(hashes, images["phash"].to_numpy(), radius))
+    same = pc.is_in(images["pixels"], value_set=pa.array([picture.pixels for picture in pictures], pa.string()))
+    return images.filter(pc.or_(same, near))
 
 
 def _flat(picture: Picture) -> bool:

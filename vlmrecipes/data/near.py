@@ -35,6 +35,8 @@ SPARSE = 8
 SORTING, COMPARING = 100.0, 6.0
 """Nanoseconds to sort one hash and to compare one pair: only their ratio decides, and only about speed."""
 MOST_CHOICES = 4096
+MOST_COMPARED = 1 << 22
+"""Pairs compared at a time when some hashes are held against others: about 100 MB."""
 
 
 def near_pairs(hashes: Hashes, radius: int) -> Iterator[tuple[NDArray[np.intp], NDArray[np.intp]]]:
@@ -48,6 +50,31 @@ def near_pairs(hashes: Hashes, radius: int) -> Iterator[tuple[NDArray[np.intp], 
         return
     for one, other in _search(hashes, BITS, min(radius, BITS)):
         yield np.searchsorted(hashes, one), np.searchsorted(hashes, other)
+
+
+def within(hashes: Hashes, others: Hashes, radius: int) -> NDArray[np.bool_]:
+    """Tell which of `others`, shape (n,), are within `radius` bits of one of `hashes`, shape (m,), in any order.
+
+    Two that are agree in one of radius + 1 blocks of bits at least, so that only those are compared (c = 1 of the above).
+    """
+    import numpy as np
+
+    known, found = np.unique(hashes), np.zeros(len(others), bool)
+    size = max(CHUNK // 64, MOST_COMPARED // max(1, len(known)))
+    edges = [BITS * block // (radius + 1) for block in range(radius + 2)]
+    for low, high in pairwise(edges):
+        keys = (known >> np.uint64(low)) & np.uint64(2 ** (high - low) - 1)
+        order = np.argsort(keys)
+        for start in range(0, len(others), size):
+            some = others[start : start + size]
+            wanted = (some >> np.uint64(low)) & np.uint64(2 ** (high - low) - 1)
+            first, last = (np.searchsorted(keys, wanted, side, sorter=order) for side in ("left", "right"))
+            counts = last - first
+            places = np.repeat(np.arange(len(some)), counts)
+            ranks = np.arange(len(places)) + np.repeat(first - np.cumsum(counts) + counts, counts)
+            near = np.bitwise_count(known[order[ranks]] ^ some[places]) <= radius
+            found[start + places[near]] = True
+    return found
 
 
 def _search(hashes: Hashes, bits: int, radius: int, depth: int = 0) -> Iterator[Pairs]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -50,11 +50,7 @@ class Snapshot:
 
     def ids(self, split: Split | None = None) -> list[str]:
         """Return the ids of the samples, or of those of one side, in order, without reading the rest of them."""
-        import pyarrow.compute as pc
-
-        found = self.columns("samples", ("id", "split"))
-        mine = found.filter(pc.equal(found["split"], split)) if split else found
-        ids: list[str] = mine["id"].sort().to_pylist()
+        ids: list[str] = self.side(split, ("id",))["id"].sort().to_pylist()
         return ids
 
     def chosen(self, ids: Sequence[str]) -> list[Sample]:
@@ -63,17 +59,24 @@ class Snapshot:
         found = self.table("samples").search().where(f"id IN ({quoted})").to_arrow() if quoted else None
         return sorted(from_table(found), key=lambda sample: sample.id) if found else []
 
-    @cached_property
-    def _table(self) -> pa.Table:
-        return self.table("samples").search().to_arrow()
-
     def _ordered(self, split: Split | None) -> pa.Table:
+        if split not in self._sides:
+            self._sides[split] = self.side(split).sort_by("id")
+        return self._sides[split]
+
+    def side(self, split: Split | None, names: Sequence[str] | None = None) -> pa.Table:
+        """Return columns (default: all) of the samples, or of those of one side, as an Arrow table in no order."""
+        search = self.table("samples").search()
+        chosen = search.where(f"split = '{split}'") if split else search
+        return (chosen if names is None else chosen.select(list(names))).to_arrow()
+
+    def pictures(self, split: Split | None, names: Sequence[str]) -> pa.Table:
+        """Return columns of the images table for the images of the samples, or of those of one side, each once."""
         import pyarrow.compute as pc
 
-        if split not in self._sides:
-            rows = self._table if split is None else self._table.filter(pc.equal(self._table["split"], split))
-            self._sides[split] = rows.sort_by("id")
-        return self._sides[split]
+        keys = pc.unique(pc.list_flatten(self.side(split, ("images",))["images"]))
+        images = self.columns("images", dict.fromkeys(("key", *names)))
+        return images.filter(pc.is_in(images["key"], value_set=keys)).select(list(names))
 
     def drops(self) -> list[dict[str, str]]:
         """Return the rows left out: source, key, reason, message."""
@@ -91,12 +94,12 @@ class Snapshot:
         return rows
 
     def sizes(self) -> dict[str, tuple[int, int]]:
-        """Return (width, height) in pixels by image key."""
+        """Return (width, height) in pixels of its images, by key."""
         keys, widths, heights = (self._images[name].to_pylist() for name in ("key", "width", "height"))
         return dict(zip(keys, zip(widths, heights, strict=True), strict=True))
 
     def pixels(self) -> dict[str, str]:
-        """Return the SHA-256 of the decoded pixels by image key."""
+        """Return the SHA-256 of the decoded pixels of its images, by key."""
         return dict(zip(self._images["key"].to_pylist(), self._images["pixels"].to_pylist(), strict=True))
 
     def reader(self) -> ImageReader:
@@ -135,9 +138,9 @@ class Snapshot:
 
     @cached_property
     def _images(self) -> Any:
-        return self.columns("images", ("key", "width", "height", "pixels"))
+        return self.pictures(None, ("key", "width", "height", "pixels"))
 
-    def columns(self, role: str, names: Sequence[str]) -> pa.Table:
+    def columns(self, role: str, names: Iterable[str]) -> pa.Table:
         """Return whole columns of the snapshot's `images`, `samples` or `drops` as an Arrow table.
 
         The images table is the store's: it holds other datasets' images too.

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
-from vlmrecipes.data.lookalikes import Picture
+from vlmrecipes.data.lookalikes import Picture, pictures_of
 from vlmrecipes.data.sample import image_schema, origin_schema
 from vlmrecipes.data.store import Store, columns
 
@@ -41,9 +41,8 @@ class Stock:
         if self._new:
             return iter(())
         self._opened.result()
-        there = columns(self._store.images(), Picture._fields)
-        facts = zip(*(there[name].to_pylist() for name in Picture._fields), strict=True)
-        pictures = {picture.key: picture for picture in map(Picture._make, facts)}
+        there = pictures_of(columns(self._store.images(), Picture._fields))
+        pictures = {picture.key: picture for picture in there}
         origins = columns(self._store.origins(), ("origin", "key"))
         pairs = zip(origins["origin"].to_pylist(), origins["key"].to_pylist(), strict=True)
         self._known = {origin: pictures[key] for origin, key in pairs if key in pictures}

@@ -7,7 +7,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from vlmrecipes.data.lookalikes import Picture, near_to
+from vlmrecipes.data.lookalikes import Picture, near_to, perhaps_near, pictures_of
+from vlmrecipes.data.sample import answer_of
 from vlmrecipes.data.snapshot import Snapshot, open_snapshot
 from vlmrecipes.errors import VlmRecipesError
 from vlmrecipes.evaluate.metrics import resolve
@@ -89,8 +90,11 @@ def majority(plan: Plan, answers: Sequence[Answer], results: Results) -> dict[st
     It is one for metrics of right and wrong answers (VQA accuracy, exact match, …), not for error rates of read text.
     """
     names = [name for name in next(iter(results.values()), {}) if resolve(name).better == "higher"]
-    told = [ws(sample.answer) for snapshot in _learned(plan)[0] for sample in snapshot.samples("train")]
-    if not names or not told or not answers:
+    if not names or not answers:
+        return {}
+    sides = [snapshot.side("train", ("references",)) for snapshot in _learned(plan)[0]]
+    told = [ws(answer_of(each)) for side in sides for each in side["references"].to_pylist()]
+    if not told:
         return {}
     answer, count = min(Counter(told).items(), key=lambda item: (-item[1], item[0]))
     same = [
@@ -120,12 +124,9 @@ def against_majority(found: Mapping[str, Any], results: Results) -> Warnings:
 
 def _near_overlap(trained: Sequence[Snapshot], scored: Sequence[Snapshot], rows: Sequence[Row]) -> Warnings:
     """Compare perceptual hashes; pixels that are the same on both sides are refused by the plan."""
-    learned = {key for snapshot in trained for sample in snapshot.samples("train") for key in sample.images}
-    seen = {key for row in rows for key in row["images"]}
-    if not learned or not seen:
-        return
-    near = near_to(_pictures(scored, seen), _pictures(trained, learned), NEAR)
-    if near:
+    seen = _pictures(scored, {key for row in rows for key in row["images"]})
+    learned = (perhaps_near(snapshot.pictures("train", Picture._fields), seen, NEAR) for snapshot in trained)
+    if near := near_to(seen, [one for images in learned for one in pictures_of(images)], NEAR):
         samples = sorted({row["id"] for row in rows if not near.isdisjoint(row["images"])})
         message = (
             f"{len(samples)} scored samples have pictures that look like training pictures (near by perceptual hash; "
@@ -136,12 +137,13 @@ def _near_overlap(trained: Sequence[Snapshot], scored: Sequence[Snapshot], rows:
 
 def _pictures(snapshots: Sequence[Snapshot], keys: set[str]) -> list[Picture]:
     """Return the pictures of `keys` with their hashes."""
-    found = {}
-    for snapshot in snapshots:
-        table = snapshot.columns("images", Picture._fields)
-        columns = (table[name].to_pylist() for name in Picture._fields)
-        found.update({each[0]: Picture(*each) for each in zip(*columns, strict=True) if each[0] in keys})
-    return list(found.values())
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    wanted = pa.array(keys, pa.string())
+    tables = [snapshot.columns("images", Picture._fields) for snapshot in snapshots]
+    found = [one for images in tables for one in pictures_of(images.filter(pc.is_in(images["key"], value_set=wanted)))]
+    return list({one.key: one for one in found}.values())
 
 
 def image_policy(trained: Sequence[Snapshot], scored: Sequence[Snapshot]) -> Warnings:

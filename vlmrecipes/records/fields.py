@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from vlmrecipes.data.place import absolute
 from vlmrecipes.data.sample import Split
@@ -15,6 +15,9 @@ from vlmrecipes.models.catalog import ModelRef, resolve
 from vlmrecipes.plan import Plan
 from vlmrecipes.recipe import Recipe
 from vlmrecipes.records.environment import without_secrets
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 PROCESSOR = ("preprocessor_config.json", "processor_config.json", "video_preprocessor_config.json")
 TEMPLATES = ("chat_template.jinja", "chat_template.json")
@@ -49,9 +52,14 @@ def plan_fields(plan: Plan) -> dict[str, Any]:
 
 
 def _data(plan: Plan) -> list[dict[str, Any]]:
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
     store = without_secrets(absolute(plan.store))
     used = [(role, open_snapshot(plan.store, name)) for role, name in plan.roles()]
-    learned = {image for role, snapshot in used if role == "train" for image in _pictures(snapshot, "train")}
+    learned = pa.concat_arrays(
+        [pa.array([], pa.string()), *(_pixels(snapshot, "train") for role, snapshot in used if role == "train")]
+    )
     found = []
     for role, snapshot in used:
         part = {"role": role, "store": store} | _snapshot(snapshot)
@@ -59,7 +67,7 @@ def _data(plan: Plan) -> list[dict[str, Any]]:
             part["selection"] = _selection(snapshot, "train", None)
         else:
             part["selection"] = _selection(snapshot, "eval", plan.recipe.eval.limit)
-            part["images_in_train"] = len(learned & _pictures(snapshot, "eval"))
+            part["images_in_train"] = pc.is_in(_pixels(snapshot, "eval"), value_set=learned).true_count
         found.append(part)
     return found
 
@@ -72,16 +80,16 @@ def _snapshot(snapshot: Snapshot) -> dict[str, Any]:
 
 def _selection(snapshot: Snapshot, side: Split, limit: int | None) -> dict[str, Any]:
     """Return which samples of a snapshot are used: a side, the first so many by id, and the fingerprint of just these."""
-    table = snapshot.columns("samples", ("id", "digest", "split")).to_pylist()
-    chosen = sorted((row["id"], row["digest"]) for row in table if row["split"] == side)[:limit]
+    table = snapshot.side(side, ("id", "digest"))
+    chosen = sorted(zip(table["id"].to_pylist(), table["digest"].to_pylist(), strict=True))[:limit]
     return {"split": side, "limit": limit, "samples": len(chosen), "fingerprint": samples_fingerprint(chosen)}
 
 
-def _pictures(snapshot: Snapshot, side: Split) -> set[str]:
-    """Return the images of one side by what they show: the hash of their pixels."""
-    pixels = snapshot.pixels()
-    table = snapshot.columns("samples", ("images", "split")).to_pylist()
-    return {pixels[key] for row in table if row["split"] == side for key in row["images"]}
+def _pixels(snapshot: Snapshot, side: Split) -> pa.Array:
+    """Return the images of one side by what they show, each once: the hash of their pixels."""
+    import pyarrow.compute as pc
+
+    return pc.unique(snapshot.pictures(side, ("pixels",))["pixels"])
 
 
 def _processor(model: ModelRef) -> dict[str, Any]:

@@ -129,8 +129,9 @@ def _scored(folder: Path, found: Mapping[str, Any], store: str) -> Problems:
 def _changed_images(snapshots: list[Snapshot], keys: set[str]) -> Problems:
     left = sorted(keys)
     for snapshot in snapshots:
-        there = [key for key in left if key in snapshot.sizes()]
-        left = sorted(set(left) - set(there))
+        mine = set(snapshot.pictures(None, ("key",))["key"].to_pylist())
+        there = [key for key in left if key in mine]
+        left = [key for key in left if key not in mine]
         reader = snapshot.reader()
         for start in range(0, len(there), READ):
             some = there[start : start + READ]

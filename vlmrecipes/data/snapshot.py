@@ -94,12 +94,12 @@ class Snapshot:
         return rows
 
     def sizes(self) -> dict[str, tuple[int, int]]:
-        """Return (width, height) in pixels of its images, by key."""
+        """Return (width, height) in pixels by image key, those of drops included."""
         keys, widths, heights = (self._images[name].to_pylist() for name in ("key", "width", "height"))
         return dict(zip(keys, zip(widths, heights, strict=True), strict=True))
 
     def pixels(self) -> dict[str, str]:
-        """Return the SHA-256 of the decoded pixels of its images, by key."""
+        """Return the SHA-256 of the decoded pixels by image key, those of drops included."""
         return dict(zip(self._images["key"].to_pylist(), self._images["pixels"].to_pylist(), strict=True))
 
     def reader(self) -> ImageReader:
@@ -138,7 +138,7 @@ class Snapshot:
 
     @cached_property
     def _images(self) -> Any:
-        return self.pictures(None, ("key", "width", "height", "pixels"))
+        return self.columns("images", ("key", "width", "height", "pixels"))
 
     def columns(self, role: str, names: Iterable[str]) -> pa.Table:
         """Return whole columns of the snapshot's `images`, `samples` or `drops` as an Arrow table.

@@ -51,11 +51,11 @@ class MemorySnapshot:
         types = {"id": pa.string(), "images": pa.list_(pa.string()), "references": pa.list_(pa.string())}
         return pa.Table.from_pylist(rows, pa.schema(types | {"messages": pa.string()}))
 
-    def sizes(self) -> dict[str, tuple[int, int]]:
-        return {key: (80, 32) for one in self.held for key in one.images}
-
-    def pixels(self) -> dict[str, str]:
-        return {key: self.same_pixels.get(key, key) for key in self.sizes()}
+    def pictures(self, split: str | None, names: Sequence[str]) -> pa.Table:
+        keys = {key: None for one in self.samples(split) for key in one.images}
+        rows = [{"key": key, "width": 80, "height": 32, "pixels": self.same_pixels.get(key, key)} for key in keys]
+        types = {"key": pa.string(), "width": pa.int32(), "height": pa.int32(), "pixels": pa.string()}
+        return pa.Table.from_pylist(rows, pa.schema(types)).select(list(names))
 
 
 @pytest.fixture

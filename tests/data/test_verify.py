@@ -16,7 +16,17 @@ from vlmrecipes.data.labels import find_label, labels, remove_label, set_label
 from vlmrecipes.data.snapshot import open_snapshot
 from vlmrecipes.data.store import Store
 from vlmrecipes.data.verify import verify
-from vlmrecipes.errors import InputError
+from vlmrecipes.errors import InputError, StoreError
+
+RECIPE = """
+name = "pages"
+version = "1.0.0"
+data.train = "pages"
+model.id = "builtin:reader"
+lora.r = 4
+train.steps = 1
+eval.metrics = ["cer"]
+"""
 
 
 @pytest.fixture(scope="module")
@@ -118,6 +128,16 @@ def _remove_image(store: Path) -> str:
     table.delete(f"key = '{key}'")
     _pointed(store, "images", table)
     return f"image {key}: is not in the store"
+
+
+def test_an_image_that_is_gone_is_never_left_out_in_silence(store: Path) -> None:
+    _remove_image(store)
+    with pytest.raises(StoreError, match=r"1 images of pages@1 are not in the store; `snapshots verify`"):
+        open_snapshot(str(store), "pages").pictures(None, ("pixels",))
+    recipe = store.parent / "recipe.toml"
+    recipe.write_text(RECIPE, "utf-8")
+    done = vlmrecipes("plan", recipe, "--store", store, "--json")
+    assert "`snapshots verify` tells which" in one_object(done, 1)["error"]
 
 
 def _remove_tag(store: Path) -> str:

@@ -42,8 +42,8 @@ class Picture(NamedTuple):
     height: int
 
 
-def pictures_of(images: pa.Table) -> list[Picture]:
-    """Return the rows of an images table, which has at least the fields of a picture as columns."""
+def pictures_of(images: pa.Table | pa.RecordBatch) -> list[Picture]:
+    """Return the rows of an images table, or of a part of one; it has at least the fields of a picture as columns."""
     return [Picture(*row) for row in zip(*(images[name].to_pylist() for name in Picture._fields), strict=True)]
 
 

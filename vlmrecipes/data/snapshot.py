@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,7 +15,7 @@ from vlmrecipes.data.manifests import all_manifests, numbers, read_manifest
 from vlmrecipes.data.reader import ImageReader
 from vlmrecipes.data.sample import Sample, Split, from_table, image_schema
 from vlmrecipes.data.store import Store, columns, need_columns
-from vlmrecipes.errors import InputError
+from vlmrecipes.errors import InputError, StoreError
 from vlmrecipes.extras import need
 from vlmrecipes.fingerprint import PREFIX, canonical, sha256
 
@@ -67,16 +67,22 @@ class Snapshot:
     def side(self, split: Split | None, names: Sequence[str] | None = None) -> pa.Table:
         """Return columns (default: all) of the samples, or of those of one side, as an Arrow table in no order."""
         search = self.table("samples").search()
-        chosen = search.where(f"split = '{split}'") if split else search
-        return (chosen if names is None else chosen.select(list(names))).to_arrow()
+        search = search.where(f"split = '{split}'") if split else search
+        return (search if names is None else search.select(list(names))).to_arrow()
 
     def pictures(self, split: Split | None, names: Sequence[str]) -> pa.Table:
-        """Return columns of the images table for the images of the samples, or of those of one side, each once."""
+        """Return columns of the images table for the images of the samples, or of those of one side, each once.
+
+        Raises StoreError when one is not there.
+        """
         import pyarrow.compute as pc
 
         keys = pc.unique(pc.list_flatten(self.side(split, ("images",))["images"]))
-        images = self.columns("images", dict.fromkeys(("key", *names)))
-        return images.filter(pc.is_in(images["key"], value_set=keys)).select(list(names))
+        images = self.columns("images", list(dict.fromkeys(("key", *names))))
+        found = images.filter(pc.is_in(images["key"], value_set=keys))
+        if gone := len(keys) - len(found):
+            raise StoreError(f"{gone} images of {self.name} are not in the store; `snapshots verify` tells which")
+        return found.select(list(names))
 
     def drops(self) -> list[dict[str, str]]:
         """Return the rows left out: source, key, reason, message."""
@@ -140,7 +146,7 @@ class Snapshot:
     def _images(self) -> Any:
         return self.columns("images", ("key", "width", "height", "pixels"))
 
-    def columns(self, role: str, names: Iterable[str]) -> pa.Table:
+    def columns(self, role: str, names: Sequence[str]) -> pa.Table:
         """Return whole columns of the snapshot's `images`, `samples` or `drops` as an Arrow table.
 
         The images table is the store's: it holds other datasets' images too.

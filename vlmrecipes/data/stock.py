@@ -52,10 +52,8 @@ class Stock:
     def add(self, images: pa.RecordBatch) -> list[Picture]:
         """Return what settling needs to know of each image of an outcome; new ones wait to be written."""
         origins = images["origin"].to_pylist()
-        facts = zip(*(images[name].to_pylist() for name in Picture._fields), strict=True)
         fresh = []
-        for place, (origin, values) in enumerate(zip(origins, facts, strict=True)):
-            picture = Picture(*values)
+        for place, (origin, picture) in enumerate(zip(origins, pictures_of(images), strict=True)):
             if picture.key is None or origin in self._known:
                 continue
             self._known[origin], self._origins[origin] = picture, picture.key

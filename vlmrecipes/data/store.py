@@ -167,11 +167,10 @@ def need_columns(table: Any, names: Iterable[str]) -> None:
         )
 
 
-def columns(table: Any, names: Iterable[str]) -> pa.Table:
+def columns(table: Any, names: Sequence[str]) -> pa.Table:
     """Return whole columns of a table, in the order of its rows. Raises StoreError when it has no such column."""
-    names = list(names)
     need_columns(table, names)
-    return table.search().select(names).to_arrow()
+    return table.search().select(list(names)).to_arrow()
 
 
 def add_absent(table: Any, rows: pa.Table, key: str) -> int:

@@ -182,9 +182,7 @@ def make_plan(  # noqa: PLR0913
     rows = training_rows(recipe, [snapshot for snapshot, _ in parts])
     scored = [(s, chosen(s.samples("eval"), recipe.eval.limit)) for s in evals]
     eval_rows = [row for _, samples in scored for sample in samples for row in list(rows_of(sample))[-1:]]
-    sizes = {
-        key: size for snapshot in {s.name: s for s in found.values()}.values() for key, size in snapshot.sizes().items()
-    }
+    sizes = _sizes(found)
     every = _answered(recipe, tokens.count(processor, rows, sizes)) if rows else None
     lengths = every or (tokens.count(processor, eval_rows, sizes) if eval_rows and not trains else None)
     if every:
@@ -228,6 +226,14 @@ def with_snapshots(recipe: Recipe, swaps: Mapping[str, str]) -> Recipe:
     if not swaps:
         return recipe
     return recipe.model_copy(update={"data": recipe.data.model_copy(update=dict(swaps))})
+
+
+def _sizes(snapshots: Mapping[str, Snapshot]) -> dict[str, tuple[int, int]]:
+    """Return (width, height) in pixels of all images of the snapshots, by key."""
+    names = ("key", "width", "height")
+    tables = (snapshot.pictures(None, names) for snapshot in {s.name: s for s in snapshots.values()}.values())
+    rows = (row for table in tables for row in zip(*(table[name].to_pylist() for name in names), strict=True))
+    return {key: (width, height) for key, width, height in rows}
 
 
 def _find(recipe: Recipe, store: str, file: str, *, trains: bool) -> tuple[dict[str, Snapshot], ModelRef]:

@@ -165,15 +165,13 @@ def leaks(trained: Sequence[Snapshot], scored: Sequence[tuple[Snapshot, Sequence
 
 def _shown(snapshot: Snapshot) -> Iterator[str]:
     """Yield the pixels of the pictures on the train side, and the messages of its samples without one."""
-    import pyarrow.compute as pc
-
-    pixels = snapshot.pixels()
-    yield from (pixels[key] for key in pc.unique(pc.list_flatten(snapshot.to_arrow("train")["images"])).to_pylist())
+    yield from snapshot.pictures("train", ("pixels",))["pixels"].to_pylist()
     yield from _words(snapshot, "train").values()
 
 
 def _leaked(snapshot: Snapshot, samples: Sequence[Sample], learned: set[str]) -> Iterator[str]:
-    pixels, words = snapshot.pixels(), _words(snapshot, "eval")
+    images, words = snapshot.pictures("eval", ("key", "pixels")), _words(snapshot, "eval")
+    pixels = dict(zip(images["key"].to_pylist(), images["pixels"].to_pylist(), strict=True))
     for sample in samples:
         marks = [pixels[key] for key in sample.images] or [words[sample.id]]
         if not learned.isdisjoint(marks):

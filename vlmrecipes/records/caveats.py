@@ -141,7 +141,7 @@ def _pictures(snapshots: Sequence[Snapshot], keys: set[str]) -> list[Picture]:
     import pyarrow.compute as pc
 
     wanted = pa.array(keys, pa.string())
-    tables = [snapshot.columns("images", Picture._fields) for snapshot in snapshots]
+    tables = (snapshot.columns("images", Picture._fields) for snapshot in snapshots)
     found = [one for images in tables for one in pictures_of(images.filter(pc.is_in(images["key"], value_set=wanted)))]
     return list({one.key: one for one in found}.values())
 

@@ -129,7 +129,7 @@ def _scored(folder: Path, found: Mapping[str, Any], store: str) -> Problems:
 def _changed_images(snapshots: list[Snapshot], keys: set[str]) -> Problems:
     left = sorted(keys)
     for snapshot in snapshots:
-        mine = set(snapshot.pictures(None, ("key",))["key"].to_pylist())
+        mine = set(snapshot.columns("images", ("key",))["key"].to_pylist())
         there = [key for key in left if key in mine]
         left = [key for key in left if key not in mine]
         reader = snapshot.reader()

@@ -230,7 +230,7 @@ def race(  # noqa: PLR0913
                 one.go()
                 _until(deadline, lambda one=one: one.stopped or not one.alive)
         on_turn(turn + 1)
-    _end(contenders, deadline)
+    _end(contenders, deadline, steps)
 
 
 def _warm(contenders: Sequence[Contender], leader: Contender, until: float) -> None:
@@ -250,14 +250,17 @@ def _is_warm(one: Contender, begun: Iterable[str]) -> bool:
     return one.name in begun and one.stopped
 
 
-def _end(contenders: Sequence[Contender], deadline: float) -> None:
-    """Let those that have done all steps save what they trained and end, side by side; end the others."""
+def _end(contenders: Sequence[Contender], deadline: float, steps: int) -> None:
+    """Let those that have done all steps save what they trained and end, side by side; end the others.
+
+    Nothing was wrong with one that has done all of them and is still busy at the deadline.
+    """
     for one in contenders:
         if one.stopped:
             one.go()
     _until(deadline, lambda: not any(one.alive for one in contenders))
     for one in contenders:
-        one.kill("the time was over")
+        one.kill("" if any(event.get("step") == steps for event in one.events()) else "the time was over")
 
 
 def _until(deadline: float, done: Callable[[], bool]) -> None:

@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 from reading import good, problems, rows
 
+from vlmrecipes.data.declaration import read_declaration
 from vlmrecipes.data.sample import Drop
+from vlmrecipes.errors import InputError
 
 SOURCE = 'type = "folder"\npath = "set"\nimage = "{image}"\nprompt = "Read."\nanswer = "{text}"\n'
 
@@ -89,3 +91,9 @@ def test_texts_and_metadata_that_lie_outside_are_not_read(folder: Path) -> None:
     [row] = rows(folder.parent, SOURCE)
     assert isinstance(row, Drop)
     assert "outside the declared root" in row.message
+
+
+def test_a_folder_whose_images_no_sample_would_show_is_a_problem(tmp_path: Path) -> None:
+    (tmp_path / "set.toml").write_text('name = "set"\n[[source]]\n' + SOURCE.replace('image = "{image}"\n', ""))
+    with pytest.raises(InputError, match=r'\[0\] shows none of the images in its folder: add image = "\{path\}"'):
+        read_declaration(tmp_path / "set.toml")

@@ -101,6 +101,14 @@ class Declaration(Table):
             raise ValueError(f"split.stratify: add {column!r} to the `metadata` of every source")
         return self
 
+    @field_validator("source")
+    @classmethod
+    def _folders_show_their_images(cls, sources: tuple[Source, ...]) -> tuple[Source, ...]:
+        for place, source in enumerate(sources):
+            if source.type == "folder" and not source.image:
+                raise ValueError(f'[{place}] shows none of the images in its folder: add image = "{{path}}"')
+        return sources
+
     @field_validator("name")
     @classmethod
     def _plain_name(cls, name: str) -> str:

@@ -135,7 +135,7 @@ def _no_answer(columns: guess.Columns) -> str:
 
 def _columns(keys: Keys, file: Path) -> dict[str, list[Any]]:
     """Return the values of each column in the first rows. Raises InputError for a source that is not there or damaged."""
-    rows = list(islice(_opened(keys | {"prompt": "x", "answer": "x"}, file).rows(), ROWS))
+    rows = list(islice(_opened(keys | {"image": "x", "prompt": "x", "answer": "x"}, file).rows(), ROWS))
     good = [row.columns for row in rows if row.columns is not None]
     if not good:
         raise InputError.one(f"no row can be read: {rows[0].problem}")

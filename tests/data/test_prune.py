@@ -140,3 +140,44 @@ def test_images_of_rows_left_out_are_kept(tmp_path: Path) -> None:
     assert dropped
     prune_snapshots(uri, yes=True)
     assert dropped <= set(open_snapshot(uri, "pages").sizes())
+
+
+def holding(store: Path, needles: list[bytes]) -> list[str]:
+    """Return the files of a store that hold any of these bytes."""
+    files = [path for path in store.rglob("*") if path.is_file()]
+    return [path.name for path in files if any(needle in path.read_bytes() for needle in needles)]
+
+
+def images_of(store: Path, name: str) -> dict[str, bytes]:
+    """Return the bytes of a snapshot's images by their key."""
+    snapshot = open_snapshot(str(store), name)
+    keys = [key for sample in snapshot.samples() for key in sample.images]
+    return dict(zip(keys, snapshot.reader().read(keys), strict=True))
+
+
+def test_the_bytes_of_a_removed_image_are_in_no_file_whatever_kept_snapshots_name(tmp_path: Path) -> None:
+    store, rows = tmp_path / "store", project(tmp_path / "a", 40)
+    ingested(declared(tmp_path / "a", rows[:20], name="a"), store)
+    other = project(tmp_path / "b", 52)[100:]
+    ingested(declared(tmp_path / "b", other, name="b"), store)
+    ingested(declared(tmp_path / "a", rows[10:], name="a"), store)
+    old, new = images_of(store, "a@1"), images_of(store, "a@2")
+    gone = [old[key] for key in old.keys() - new.keys()]
+    assert len(gone) == 5
+    assert holding(store, gone)
+    assert prune_snapshots(str(store), yes=True)["images"] == 5
+    assert holding(store, gone) == []
+    assert names(store) == ["a@2", "b@1"]
+    whole(store)
+    assert images_of(store, "a") == new
+
+
+def test_a_single_removed_image_of_many_leaves_no_bytes_behind(tmp_path: Path) -> None:
+    store, rows = tmp_path / "store", project(tmp_path / "a", 30)
+    ingested(declared(tmp_path / "a", rows), store)
+    ingested(declared(tmp_path / "a", rows[2:]), store)
+    old = images_of(store, "pages@1")
+    gone = [old[key] for key in old.keys() - images_of(store, "pages@2").keys()]
+    prune_snapshots(str(store), yes=True)
+    assert (len(gone), holding(store, gone)) == (1, [])
+    whole(store)

@@ -1,8 +1,9 @@
 """Removing snapshots, and freeing what only they held.
 
 Every step leaves the store whole, so a killed prune is finished by the next one: the manifests go first, then images that
-no kept snapshot names leave the newest version of the images table, then kept manifests are moved to that version (their
-images are named by content, so nothing else about them changes), and only then tags, versions and files are cleaned.
+no kept snapshot names leave the newest version of the images table and its files, then kept manifests are moved to that
+version (their images are named by content, so nothing else about them changes), and only then tags, versions and files are
+cleaned.
 
 Cleaning is done by `pylance`: LanceDB's own raises as soon as a tagged version is old.
 """
@@ -19,8 +20,6 @@ from vlmrecipes.data.snapshot import Snapshot
 from vlmrecipes.data.store import IMAGES, ORIGINS, Store, columns, data_files, tagged
 
 KEYS_AT_ONCE = 1000
-WASTE = 0.1
-"""Data files are written anew when a larger share of their rows was removed."""
 _NOW = timedelta(0)
 
 
@@ -76,16 +75,15 @@ def _shrink_images(store: Store) -> int:
         for holder in holders:
             holder.delete(f"key IN ({quoted})")
     before = data_files(dataset)
-    if gone:
-        dataset.optimize.compact_files(materialize_deletions_threshold=WASTE)
-    table = store.table(IMAGES)
-    rows = table.count_rows()
+    if any(fragment.num_deletions for fragment in dataset.get_fragments()):
+        dataset.optimize.compact_files(materialize_deletions_threshold=0)
+    clean = data_files(dataset)
     for manifest in kept:
-        # A version with as many rows or fewer holds nothing that the newest does not.
-        if Snapshot(uri, manifest).table(IMAGES).count_rows() > rows:
-            at = tagged(table, f"{manifest['name']}-{manifest['number']}")
+        # Bytes lie in files, and a file that the newest version lacks may hold removed ones.
+        if not data_files(Snapshot(uri, manifest).dataset(IMAGES)).keys() <= clean.keys():
+            at = tagged(store.table(IMAGES), f"{manifest['name']}-{manifest['number']}")
             replace_manifest(uri, manifest | {"tables": manifest["tables"] | {IMAGES: at}})
-    return sum(size for path, size in data_files(dataset).items() if path not in before)
+    return sum(size for path, size in clean.items() if path not in before)
 
 
 def _tables(store: Store) -> Iterator[str]:

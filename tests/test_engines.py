@@ -74,6 +74,8 @@ def test_a_server_is_scored_as_the_same_model_here(scored: Scored, scored_store:
     levels = verify_run(folder.name, store=scored.store)["levels"]
     assert [name for name, level in levels.items() if not level["ok"]] == []
     assert not [path for path in folder.rglob("*") if path.is_file() and KEY.encode() in path.read_bytes()]
+    refused = one_object(inside(*words(scored, scored_store, "--model", folder.name, "--json")), code=2)
+    assert f"answered by openai ({MODEL}), not by a model" in refused["problems"][0]["problem"]
 
 
 def test_a_refused_key_makes_a_failed_run_that_says_so(

@@ -16,7 +16,9 @@ from typing import Any
 import pytest
 from command import ROOT, environment, inside, one_object, vlmrecipes
 
+from vlmrecipes.again.plans import plan_again
 from vlmrecipes.records import predictions, record
+from vlmrecipes.records.scored import scored_model
 
 RECIPE = "recipes/example.toml"
 STEPS, SCORED = 4, 4
@@ -180,6 +182,25 @@ def test_evaluate_gives_the_scores_that_the_run_gave(project: Project, scored: s
     folder = Path(found["record"]).parent
     assert record.check_seal(folder) == []
     assert record.read(folder)["kind"] == "evaluate"
+
+
+def test_an_evaluation_stands_for_the_model_that_it_scored(project: Project) -> None:
+    store = str(project.folder / ".vlmrecipes")
+    first = project.says("evaluate", RECIPE, "--model", project.run["run"], *SETTINGS)
+    again = project.says("evaluate", RECIPE, "--model", first["run"], *SETTINGS)
+    assert again["metrics"]["tuned"] == project.run["metrics"]["tuned"]
+    assert record.read(project.runs / again["run"])["parents"] == [{"run": project.run["run"], "as": "model"}]
+    weights = str(project.run_folder / "adapter")
+    assert plan_again(project.runs / again["run"], store=store).tuned == weights
+    for name, tuned in ((again["run"], weights), (f"{again['run']}:base", ""), (f"{project.run['run']}:base", "")):
+        about, found = scored_model(name, store)
+        assert (about["id"], found) == ("builtin:reader", tuned)
+    gone = project.folder / "gone"
+    Path(weights).rename(gone)
+    try:
+        assert "no adapter/ or model/" in project.refuses("evaluate", RECIPE, "--model", first["run"])["--model"]
+    finally:
+        gone.rename(weights)
 
 
 def test_absent_snapshots_and_models_are_told_together(project: Project) -> None:

@@ -27,7 +27,7 @@ from vlmrecipes.evaluate.journal import Journal
 from vlmrecipes.evaluate.metrics import resolve
 from vlmrecipes.plan import Plan, chosen, fitting, read_plan, training_rows
 from vlmrecipes.progress import track
-from vlmrecipes.records import atomic
+from vlmrecipes.records import atomic, ledger
 from vlmrecipes.records.scoring import evaluated, rows_of, values
 from vlmrecipes.train import fleet
 from vlmrecipes.train.backend import OWN_PROCESS, Backend, backend
@@ -208,10 +208,7 @@ class _Job:
         return self._generated(name, None)
 
     def _predict_tuned(self, name: str) -> dict[str, Any]:
-        return self._generated(name, Path(self.plan.tuned) if self.plan.tuned else self._trained())
-
-    def _trained(self) -> Path | None:
-        return next((self.folder / part for part in ("adapter", "model") if (self.folder / part).is_dir()), None)
+        return self._generated(name, Path(self.plan.tuned) if self.plan.tuned else ledger.weights(self.folder))
 
     def _generated(self, name: str, tuned: Path | None) -> dict[str, Any]:
         engine, cache = self._models.answers(tuned)

@@ -24,6 +24,7 @@ from vlmrecipes.recipe import Recipe, read_recipe
 from vlmrecipes.records import atomic, ledger, openlineage, record, stored
 from vlmrecipes.records.fields import plan_fields, recipe_fields
 from vlmrecipes.records.report import write_report
+from vlmrecipes.records.scored import scored_model
 from vlmrecipes.records.scoring import score_problems, score_run
 from vlmrecipes.train.reward_checks import code_problems, reference_problems
 from vlmrecipes.train.view import rows_seen
@@ -190,25 +191,6 @@ def check_code(recipe: Recipe, file: str, *, allowed: bool) -> None:
     """Raise InputError for a recipe with rewards that are Python functions, unless that is allowed and they can be used."""
     if problems := code_problems(recipe, file, allowed=allowed):
         raise InputError(problems)
-
-
-def scored_model(name: str, store: str) -> tuple[dict[str, str], str]:
-    """Return the recipe's model keys for `name`, and the folder of tuned weights when `name` is a run."""
-    try:
-        folder = ledger.find(ledger.home(store), name)
-    except InputError:
-        return {"id": name, "revision": "", "init": "weights"}, ""
-    found = record.read(folder)
-    if found["status"] != "complete":
-        raise InputError.one(f"run {folder.name} is {found['status']}: it has no result to score", key="--model")
-    model = read_plan(folder / "plan.json").recipe.model
-    about = {"id": model.id, "revision": model.revision, "init": model.init, "load_in": model.load_in}
-    return about, weights_of(folder)
-
-
-def weights_of(folder: Path) -> str:
-    """Return the folder of what a run has tuned, an adapter or a whole model; nothing when it has tuned nothing."""
-    return next((str(folder / part) for part in ("adapter", "model") if (folder / part).is_dir()), "")
 
 
 def begin(

@@ -60,12 +60,12 @@ def _said_again(folder: Path, rows: int) -> dict[str, str | None]:
 
 def _plan(folder: Path, rows: int) -> Plan:
     plan = read_plan(folder / "plan.json")
-    weights = next((str((folder / part).absolute()) for part in ("adapter", "model") if (folder / part).is_dir()), "")
+    own = ledger.weights(folder)
     scoring = plan.recipe.eval.model_copy(update={"limit": rows, "cache": False})
     return replace(
         plan,
         trains=False,
         train=(),
-        tuned=plan.tuned or weights,
+        tuned=plan.tuned or (str(own.absolute()) if own else ""),
         recipe=plan.recipe.model_copy(update={"eval": scoring}),
     )

@@ -13,8 +13,8 @@ from vlmrecipes.plan import Plan, make_plan, read_plan
 from vlmrecipes.plan.checks import EXTERNAL
 from vlmrecipes.plan.external import plan_external
 from vlmrecipes.recipe import Data, Part, Recipe
-from vlmrecipes.records import ledger, record
-from vlmrecipes.run import check_code, check_logging, check_trust, scored_model, weights_of
+from vlmrecipes.records.scored import scored_model, weights_of
+from vlmrecipes.run import check_code, check_logging, check_trust
 
 LATEST = "latest"
 """Instead of a snapshot's name: the newest of the same dataset."""
@@ -43,7 +43,10 @@ def plan_again(  # noqa: PLR0913 - a run and what is otherwise
     if old.trains:
         check_code(recipe, str(file), allowed=allow_code)
         check_logging(recipe, file)
-    recipe, tuned = _other_model(recipe, old, model, store) if model else (recipe, _tuned(folder, old, store))
+    if model:
+        recipe, tuned = _other_model(recipe, old, model, store)
+    else:
+        tuned = "" if old.trains else weights_of(folder, store)
     wanted, exact = _data(recipe.data, old, swaps or {})
     # The revision that was found then, where the recipe names none.
     revision = recipe.model.revision if model else old.model.revision or recipe.model.revision
@@ -102,11 +105,3 @@ def _other_model(recipe: Recipe, old: Plan, model: str, store: str) -> tuple[Rec
         raise InputError.one(f"the run {why}: only one that scored a model here can score another", key="--model")
     base, tuned = scored_model(model, store)
     return recipe.model_copy(update={"model": recipe.model.model_copy(update=base)}), tuned
-
-
-def _tuned(folder: Path, old: Plan, store: str) -> str:
-    """Return the weights that were scored: those of the run that the record names, wherever it lies now."""
-    for parent in record.read(folder).get("parents") or ():
-        if parent["as"] == "model":
-            return weights_of(ledger.find(ledger.home(store), parent["run"]))
-    return old.tuned

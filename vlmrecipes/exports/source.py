@@ -106,7 +106,7 @@ def open_source(name: str, *, store: str, base: str = "", trust_remote_code: boo
     found = record.read(folder)
     if found["status"] != "complete":
         raise InputError.one(f"run {folder.name} is {found['status']}: only a complete run is exported", key="RUN")
-    weights = next((folder / part for part in ("adapter", "model") if (folder / part).is_dir()), None)
+    weights = ledger.weights(folder)
     if weights is None:
         raise InputError.one(f"run {folder.name} trained nothing: export the run whose result it scored", key="RUN")
     plan = read_plan(folder / "plan.json")

@@ -14,6 +14,8 @@ from vlmrecipes.records import exports
 from vlmrecipes.records import record as records
 
 LATEST = "latest"
+WEIGHTS = ("adapter", "model")
+"""Folders of what training makes, by what it is."""
 SHOWN = 5
 """How many run ids an error lists."""
 
@@ -101,10 +103,15 @@ def snapshot(record: Mapping[str, Any]) -> str | None:
     return ", ".join(dict.fromkeys(part["snapshot"] for part in chosen)) or None
 
 
+def weights(folder: Path) -> Path | None:
+    """Return the folder of what a run trained, an adapter or a whole model; None when it trained nothing."""
+    return next((folder / name for name in WEIGHTS if (folder / name).is_dir()), None)
+
+
 def outcome(folder: Path) -> dict[str, Any]:
     """Return the JSON object of `vlmrecipes run` from the record."""
     found = records.read(folder)
-    weights = next((folder / name for name in ("adapter", "model") if (folder / name).is_dir()), None)
+    tuned = weights(folder)
     return {
         "run": found["run"],
         "status": found["status"],
@@ -114,7 +121,7 @@ def outcome(folder: Path) -> dict[str, Any]:
         "metrics": found["metrics"],
         "baselines": found.get("baselines") or {},
         "warnings": found.get("warnings") or [],
-        "adapter": str(weights.absolute()) if weights else None,
+        "adapter": str(tuned.absolute()) if tuned else None,
         "exports": [{key: entry.get(key) for key in ("format", "path")} for entry in exports.listed(folder)],
         "report": str((folder / "report.html").absolute()),
         "seconds": found["seconds"],

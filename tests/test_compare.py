@@ -204,12 +204,25 @@ def test_holm_agrees_with_a_worked_example() -> None:
     assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
 
 
-def test_ranks_are_opened_by_the_first_that_differs_from_the_best() -> None:
+def test_ranks_are_opened_by_the_first_that_differs_from_any_before_it() -> None:
     summaries = [{"cer": {"value": value, "low": value, "high": value}} for value in (0.3, 0.1, 0.12, 0.31)]
     p = {"ab": 0.001, "ac": 0.001, "ad": 0.9, "bc": 0.4, "bd": 0.001, "cd": 0.02}
     found = [{"a": pair[0], "b": pair[1], "metrics": {"cer": {"p_holm": value}}} for pair, value in p.items()]
     ranks = leaderboard("abcd", summaries, found)["cer"]  # type: ignore[arg-type]
     assert [(row["name"], row["rank"]) for row in ranks] == [("b", 1), ("c", 1), ("a", 3), ("d", 3)]
+    for pair in found:
+        pair["metrics"]["cer"]["p_holm"] = 0.001 if {pair["a"], pair["b"]} == {"a", "c"} else 0.4
+    ranks = leaderboard("abcd", summaries, found)["cer"]  # type: ignore[arg-type]
+    assert [row["rank"] for row in ranks] == [1, 1, 3, 3], "a is not told from the best, but from c"
+
+
+def test_too_few_groups_are_told_before_anything_else(scored: Scored, tmp_path: Path) -> None:
+    for run in (scored.whole, scored.cut):
+        rewrite(scored.folder(run), lambda rows: [row | {"group": str(n % 5)} for n, row in enumerate(rows)])
+    found = compare_runs([scored.whole, scored.cut], store=scored.store, output=tmp_path / "x.html")
+    assert found["metrics"]["cer"]["verdict"] == "unclear"
+    assert found["notes"][0].startswith("only 5 groups: p cannot be under 0.05 with fewer than 6")
+    assert "only 5 groups" in page(tmp_path / "x.html")
 
 
 @pytest.mark.parametrize(

@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 import pytest
 import sacrebleu
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from vlmrecipes.evaluate import resample
 from vlmrecipes.evaluate.metrics import resolve
-from vlmrecipes.evaluate.paired import Counts, compare, mcnemar, mcnemar_chi2, mcnemar_exact
+from vlmrecipes.evaluate.paired import Counts, compare, mcnemar, mcnemar_chi2, mcnemar_exact, too_few
 from vlmrecipes.evaluate.paired import counts as counts_of
 from vlmrecipes.evaluate.resample import Draws, bootstrap_totals, cluster_sums, subset_totals
 
@@ -55,7 +55,18 @@ def test_mcnemar_counts_who_alone_is_right() -> None:
         mcnemar([True], [])
 
 
+@pytest.mark.parametrize(("groups", "verdict"), [(5, "unclear"), (6, "better")])
+def test_a_difference_is_claimed_by_p_alone_and_not_on_too_few_groups(groups: int, verdict: str) -> None:
+    found = compare(counts([0.5] * groups), counts([0.9] * groups), lower_is_better=False)
+    assert (found.low or 0) > 0, "the interval leaves zero out either way"
+    assert found.verdict == verdict
+    assert compare(counts([0.5] * groups), counts([0.9] * groups), lower_is_better=True).verdict in ("unclear", "worse")
+    assert bool(too_few(groups)) == (verdict == "unclear")
+    assert too_few(groups, tests=3), "corrected for three tests, six groups are too few as well"
+
+
 @settings(deadline=None, max_examples=50)
+@example(rows=[("a", 0, 0, 0, 0), ("a", 1, 0, 1, 0), ("b", 0, 1, 0, 1)], shuffle=random.Random(0))
 @given(rows=ROWS, shuffle=st.randoms(use_true_random=False))
 def test_neither_order_nor_names_of_clusters_matter(rows: list[Any], shuffle: random.Random) -> None:
     def of(rows: list[Any], names: str) -> object:

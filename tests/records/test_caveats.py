@@ -57,6 +57,10 @@ def test_a_gain_within_its_interval_is_unclear(plan: Plan, rows: Rows) -> None:
     same = rows[:half] + [row | {"model": "tuned"} for row in rows[:half]]
     same[-1] |= {"cer.numerator": same[-1]["cer.numerator"] + 1}
     assert codes(plan, same)["gain-unclear"]["difference"] > 0
+    few = [row | {"group": str(place % half % 4)} for place, row in enumerate(rows)]
+    told = codes(plan, few)["gain-unclear"]
+    assert told["low"] > 0, "every group got worse, and that is no proof"
+    assert "p = 0.125: only 4 groups" in told["message"]
 
 
 def test_pictures_of_the_training_side_are_told(plan: Plan, rows: Rows) -> None:

@@ -138,13 +138,18 @@ def test_what_tuning_changed_is_told_sample_by_sample(better: str, verdict: str)
     ]
     rows.append({"model": "tuned", "id": "alone", "group": "x", "m.numerator": 10, "m.denominator": 10})
     (name, paired), *rest = gain.gains(rows, {"m": better})
-    told = gain.told(name, paired, better)
+    told = gain.told(name, paired)
     assert (rest, paired.n, told.verdict) == ([], 30, verdict)
     assert told.sentence.startswith(f"tuned is {verdict}: \u22120.267 (95 % ")
     assert [part.count for part in told.shares] == ([0, 10, 20] if better == "lower" else [20, 10, 0])
     assert list(gain.gains([row for row in rows if row["model"] == "base"], {"m": better})) == []
     same = next(gain.gains([row | {"m.numerator": 5} for row in rows], {"m": better}))[1]
-    assert gain.told("m", same, better).verdict == "unclear"
+    assert gain.told("m", same).verdict == "unclear"
+    few = gain.told(
+        "m", next(gain.gains([row for row in rows if row["group"] in ("11", "12", "13")], {"m": better}))[1]
+    )
+    assert few.sentence.startswith("no clear change: \u22120.4")
+    assert "only 3 groups" in few.test
 
 
 def test_a_gain_by_a_corpus_metric_is_that_of_the_corpus() -> None:

@@ -146,19 +146,18 @@ def _breakdown(column: str, parts: Mapping[str, Any], metrics: Mapping[str, Any]
         (
             label,
             formats.count(part["n"]),
-            tuple(_cell(part["metrics"][name], metrics[name]["better_is"]) for name in metrics),
+            tuple(_cell(part["metrics"][name]) for name in metrics),
         )
         for label, part in parts.items()
     )
     return Breakdown(column, tuple(metrics), rows)
 
 
-def _cell(part: Mapping[str, Any], better: str) -> tuple[str, str, str, str]:
+def _cell(part: Mapping[str, Any]) -> tuple[str, str, str, str]:
     low, high, change = part["low"], part["high"], part["difference"]
     if change is None:
         return formats.number(part["a"]), formats.number(part["b"]), formats.NOTHING, ""
-    sure = low is not None and (low > 0 or high < 0)
-    kind = "" if not sure else "better" if (change < 0) == (better == "lower") else "worse"
+    kind = "" if part["verdict"] == "unclear" else part["verdict"]
     bounds = f" ({formats.signed(low)} to {formats.signed(high)})" if low is not None else ""
     return formats.number(part["a"]), formats.number(part["b"]), f"{formats.signed(change)}{bounds}", kind
 

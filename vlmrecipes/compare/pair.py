@@ -16,7 +16,8 @@ from vlmrecipes.evaluate.student import paired_t
 MOST_LABELS = 20
 """A metadata column with more values than this is a name, not a kind, and breaks nothing down."""
 PART_RESAMPLES = 2000
-LEVEL = 0.05
+TOLD = ("a", "b", "difference", "low", "high", "p", "better", "worse", "verdict")
+"""What is said of a part of the samples."""
 
 Scores = Mapping[str, Sequence[Score]]
 Sizes = Mapping[str, tuple[int, int]]
@@ -34,7 +35,7 @@ def differences(a: Scores, b: Scores, clusters: Sequence[str]) -> dict[str, dict
         lower = lower_is_better(name)
         metric = resolve(name)
         paired = asdict(compare(counts(metric, a[name]), counts(metric, b[name]), clusters, lower_is_better=lower))
-        found[name] = paired | {"better_is": "lower" if lower else "higher", "verdict": _verdict(paired, lower=lower)}
+        found[name] = paired | {"better_is": "lower" if lower else "higher"}
         right = [[one.numerator == 1.0 for one in side[name]] for side in (a, b)]
         if not lower and all(one.numerator in (0.0, 1.0) for side in (a, b) for one in side[name]):
             test = mcnemar(*right)
@@ -49,14 +50,8 @@ def _paired_t(a: Sequence[Score], b: Sequence[Score]) -> dict[str, float | None]
     return {"t": test.t if math.isfinite(test.t) else None, "p": test.p, "low": test.low, "high": test.high}
 
 
-def _verdict(paired: Mapping[str, Any], *, lower: bool) -> str:
-    if paired["p"] is None or paired["p"] >= LEVEL or not paired["difference"]:
-        return "unclear"
-    return "better" if (paired["difference"] < 0) == lower else "worse"
-
-
 def breakdown(a: Scores, b: Scores, side: Side, common: Common, sizes: Sizes) -> dict[str, dict[str, Any]]:
-    """Return column → label → `{n, metrics: {name: {a, b, difference, low, high}}}` for every column that divides the samples.
+    """Return column → label → `{n, metrics: {name: {a, b, difference, low, …, verdict}}}` for columns that divide the samples.
 
     Columns are split, source, snapshot, the metadata of few values, and thirds of reference length and of image size.
     """
@@ -81,7 +76,7 @@ def _part(a: Scores, b: Scores, rows: Sequence[Row], places: Sequence[int]) -> d
         before, after = (counts(resolve(name), [side[name][place] for place in places]) for side in (a, b))
         lower = lower_is_better(name)
         found = compare(before, after, clusters, lower_is_better=lower, resamples=PART_RESAMPLES)
-        metrics[name] = {key: getattr(found, key) for key in ("a", "b", "difference", "low", "high", "better", "worse")}
+        metrics[name] = {key: getattr(found, key) for key in TOLD}
     return {"n": len(places), "metrics": metrics}
 
 

@@ -6,8 +6,9 @@ from collections.abc import Mapping, Sequence
 from itertools import combinations
 from typing import Any
 
-from vlmrecipes.compare.pair import LEVEL, Scores, differences
+from vlmrecipes.compare.pair import Scores, differences
 from vlmrecipes.compare.sides import lower_is_better
+from vlmrecipes.evaluate.paired import LEVEL
 
 
 def pairs(names: Sequence[str], scores: Sequence[Scores], clusters: Sequence[str]) -> list[dict[str, Any]]:
@@ -40,8 +41,8 @@ def leaderboard(
 ) -> dict[str, list[dict[str, Any]]]:
     """Return for each metric the sides from best to worst: `{name, rank, value, low, high}`.
 
-    A rank belongs to its best side; those after it share the rank until one differs from that best side with a corrected
-    p under 0.05, and opens the next. Sides of one rank cannot be told apart on these samples.
+    Sides share a rank until one differs from any that is in it with a corrected p under 0.05, and opens the next. So no
+    two sides of one rank can be told apart on these samples; of two ranks, neighbours may not be either.
     """
     separated = {
         (metric, frozenset((pair["a"], pair["b"])))
@@ -61,9 +62,11 @@ def _ranked(
     sign = 1.0 if lower_is_better(metric) else -1.0
     told = {name: summary[metric] for name, summary in zip(names, summaries, strict=True)}
     order = sorted(told, key=lambda name: (told[name]["value"] is None, sign * (told[name]["value"] or 0.0), name))
-    best, rank, rows = order[0], 1, []
+    same: list[str] = []
+    rank, rows = 1, []
     for place, name in enumerate(order, 1):
-        if (metric, frozenset((best, name))) in separated:
-            best, rank = name, place
+        if any((metric, frozenset((other, name))) in separated for other in same):
+            same, rank = [], place
+        same.append(name)
         rows.append({"name": name, "rank": rank} | {key: told[name][key] for key in ("value", "low", "high")})
     return rows

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 
 from vlmrecipes.errors import InputError, Problem, VlmRecipesError
 from vlmrecipes.evaluate.metrics import Score, resolve
+from vlmrecipes.evaluate.paired import too_few
 from vlmrecipes.evaluate.score import score
 from vlmrecipes.fingerprint import file_sha256
 from vlmrecipes.records import ledger, predictions, record
@@ -120,6 +122,9 @@ def notes(found: Sequence[Side], common: Common) -> list[str]:
     told = []
     if not common.whole:
         told.append(_partial(found, common))
+    groups = {found[0].rows[key]["group"] for key in common.ids}
+    if few := too_few(len(groups), math.comb(len(found), 2)):
+        told.append(few)
     for side in found:
         listed = {output["path"]: output["sha256"] for output in side.record["outputs"]}
         if listed.get(predictions.NAME) != file_sha256(side.folder / predictions.NAME):

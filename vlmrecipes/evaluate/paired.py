@@ -7,6 +7,7 @@ Experiments, 1935, § 21): if the two sides were alike, it would not matter whic
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -19,6 +20,8 @@ from vlmrecipes.evaluate.interval import percentiles
 from vlmrecipes.evaluate.metric import Metric, Score
 from vlmrecipes.evaluate.resample import Draws, Floats, bootstrap_totals, cluster_sums, flipped_totals, is_exact
 
+LEVEL = 0.05
+"""A difference is claimed where the test's p is under it."""
 _TIE = 1e-12
 """Differences this close are equal: the same sum in another order."""
 
@@ -86,6 +89,8 @@ class Paired:
     worse: int
     equal: int
     """Samples on which `b` is better than `a`, worse, and the same."""
+    verdict: Literal["better", "worse", "unclear"]
+    """Whether `b` is better than `a`: the one rule for it is that p is under `LEVEL`, wherever the interval lies."""
     n: int
     clusters: int
     resamples: int
@@ -126,11 +131,33 @@ def compare(  # noqa: PLR0913 - two sides, their clusters, direction and draws
         better=better,
         worse=worse,
         equal=n - better - worse,
+        verdict=_verdict(difference, p, lower_is_better=lower_is_better),
         n=n,
         clusters=len(sums),
         resamples=resamples,
         seed=seed,
     )
+
+
+def too_few(clusters: int, tests: int = 1) -> str:
+    """Return why no difference can be claimed on so few clusters, by the least p of `tests` corrected for; else nothing.
+
+    Clusters have 2ⁿ assignments to two sides, of which the one seen and its mirror differ as much.
+    """
+    needed = next(count for count in itertools.count(1) if tests * 2.0 ** (1 - count) < LEVEL)
+    if clusters >= needed:
+        return ""
+    return (
+        f"only {clusters} groups: p cannot be under {LEVEL} with fewer than {needed}, so no difference can be claimed"
+    )
+
+
+def _verdict(
+    difference: float | None, p: float | None, *, lower_is_better: bool
+) -> Literal["better", "worse", "unclear"]:
+    if not difference or p is None or p >= LEVEL:
+        return "unclear"
+    return "better" if (difference < 0) == lower_is_better else "worse"
 
 
 Less = Callable[[Floats], Floats]
@@ -164,7 +191,8 @@ def _permuted(
 
 def _differences(a: Counts, b: Counts, totals: Floats) -> Floats:
     half = totals.shape[1] // 2
-    return b.values(totals[:, half:]) - a.values(totals[:, :half])
+    with np.errstate(invalid="ignore"):  # neither side has anything to divide by
+        return np.asarray(b.values(totals[:, half:]) - a.values(totals[:, :half]), dtype=np.float64)
 
 
 def _changed(a: Counts, b: Counts, *, lower_is_better: bool) -> tuple[int, int]:

@@ -12,8 +12,10 @@ from vlmrecipes.data.sample import answer_of
 from vlmrecipes.data.snapshot import Snapshot, open_snapshot
 from vlmrecipes.errors import VlmRecipesError
 from vlmrecipes.evaluate.metrics import resolve
+from vlmrecipes.evaluate.paired import too_few
 from vlmrecipes.evaluate.score import Answer, score
 from vlmrecipes.evaluate.text import ws
+from vlmrecipes.page import formats
 from vlmrecipes.plan import Plan, read_plan
 from vlmrecipes.records.gain import gains
 
@@ -190,17 +192,15 @@ def _gain(rows: Sequence[Row], results: Results) -> Warnings:
     """Test the tuned model against the base model on the same samples."""
     better = {name: resolve(name).better for name in results.get("tuned") or ()}
     for name, found in gains(rows, better):
-        lower = better[name] == "lower"
-        if found.difference is None or found.low is None or found.high is None:
+        if found.difference is None or found.verdict == "better":
             continue
-        numbers = {"metric": name, "difference": found.difference, "low": found.low, "high": found.high}
-        bounds = f"{found.difference:+.3f} (95 % {found.low:+.3f} to {found.high:+.3f})"
-        if found.low <= 0 <= found.high:
-            message = f"{name} changed by {bounds}: these samples cannot tell whether tuning helped"
-            yield {"code": "gain-unclear", "message": message} | numbers
-        elif (found.difference > 0) == lower:
-            message = f"{name} changed by {bounds}: the untuned model is better"
-            yield {"code": "base-better", "message": message} | numbers
+        numbers = {key: getattr(found, key) for key in ("difference", "low", "high", "p", "clusters")}
+        changed = f"{name} changed by {formats.change(found.difference, found.low, found.high)}"
+        changed += "" if found.p is None else f", p {formats.p_value(found.p)}"
+        code, why = "base-better", "the untuned model is better"
+        if found.verdict == "unclear":
+            code, why = "gain-unclear", too_few(found.clusters) or "these samples cannot tell whether tuning helped"
+        yield {"code": code, "message": f"{changed}: {why}", "metric": name} | numbers
 
 
 def _parts(generate: Mapping[str, Any], model: str) -> list[Mapping[str, Any]]:

@@ -68,18 +68,19 @@ class Gain:
     plot: charts.Spans | None
 
 
-def told(name: str, found: Paired, better: str) -> Gain:
-    """Return a paired comparison of base and tuned as a report tells it; `better` is `lower` or `higher`."""
-    low, high, change = found.low, found.high, found.difference
-    clear = change is not None and low is not None and high is not None and not low <= 0 <= high
-    verdict = "unclear" if change is None or not clear else "better" if (change < 0) == (better == "lower") else "worse"
+def told(name: str, found: Paired) -> Gain:
+    """Return a paired comparison of base and tuned as a report tells it."""
+    from vlmrecipes.evaluate.paired import too_few
+
+    low, high, change, verdict = found.low, found.high, found.difference, found.verdict
     value = "cannot be computed" if change is None else formats.change(change, low, high)
     samples = f"{formats.count(found.n)} samples in {formats.count(found.clusters)} groups"
+    tested = "" if found.p is None else f", permutation p {formats.p_value(found.p)}"
     return Gain(
         name=name,
         verdict=verdict,
         sentence={"unclear": "no clear change"}.get(verdict, f"tuned is {verdict}") + f": {value}",
-        test=samples + (f", permutation p {formats.p_value(found.p)}" if found.p is not None else ""),
+        test="; ".join(part for part in (samples + tested, too_few(found.clusters)) if part),
         shares=charts.shares([("worse", found.worse), ("equal", found.equal), ("better", found.better)]),
         plot=None if low is None or high is None or change is None else charts.spans([("change", low, change, high)]),
     )

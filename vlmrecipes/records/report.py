@@ -127,9 +127,7 @@ def _gains(table: Any, found: Mapping[str, Any]) -> list[gain.Gain]:
         return []
     counts = [f"{name}.{part}" for name in names for part in ("numerator", "denominator")]
     rows = table.select(["id", "model", "group", "prediction", "references", *counts]).to_pylist()
-    return [
-        gain.told(name, paired, told[name]) for name, paired in gain.gains(rows, {name: told[name] for name in names})
-    ]
+    return [gain.told(name, paired) for name, paired in gain.gains(rows, {name: told[name] for name in names})]
 
 
 def _curves(series: Mapping[str, logged.Points]) -> list[tuple[str, charts.Curve]]:

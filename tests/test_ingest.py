@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -18,6 +19,7 @@ from PIL import Image, ImageDraw
 
 from vlmrecipes.data.snapshot import list_snapshots, open_snapshot
 from vlmrecipes.data.store import Store, columns
+from vlmrecipes.data.verify import verify
 from vlmrecipes.errors import TooManyDropsError
 from vlmrecipes.ingestion import ingest
 
@@ -147,6 +149,56 @@ def test_nothing_new_makes_no_new_snapshot(tmp_path: Path) -> None:
         key: again[key] for key in again if key not in {"seconds", "unchanged"}
     }
     assert [manifest["snapshot"] for manifest in list_snapshots(str(tmp_path / "store"))] == ["pages@1"]
+
+
+def test_nothing_new_is_seen_from_another_working_directory_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = declared(tmp_path / "a", [*project(tmp_path / "a", 4), {"image": "gone.png", "q": "?", "text": "x"}])
+    file.write_text("max_dropped = 0.5\n" + file.read_text("utf-8"), "utf-8")
+    ingested(file, tmp_path / "store")
+    monkeypatch.chdir(file.parent)
+    assert ingested(Path(file.name), Path("../store"))["unchanged"]
+
+
+def test_a_row_that_is_newly_left_out_is_told_though_no_sample_changes(tmp_path: Path) -> None:
+    store, rows, extra = tmp_path / "store", project(tmp_path / "a", 4), "max_dropped = 0.5"
+    first = ingested(declared(tmp_path / "a", rows, extra), store)
+    images = image_keys(store)
+    gone = {"image": "gone.png", "q": "Read.", "text": "x"}
+    second = ingested(declared(tmp_path / "a", [*rows, gone], extra), store)
+    assert (second["snapshot"], second["unchanged"], second["fingerprint"]) == ("pages@2", False, first["fingerprint"])
+    assert second["rows"] == {"read": 9, "samples": 8, "dropped": 1}
+    assert second["drops"] == {"missing_image": 1}
+    newest = open_snapshot(str(store), "pages")
+    assert newest.manifest["parent"] == "pages@1"
+    assert newest.files() != open_snapshot(str(store), "pages@1").files()
+    assert image_keys(store) == images
+    assert ingested(declared(tmp_path / "a", [*rows, gone], extra), store)["unchanged"]
+
+
+def test_a_corrected_licence_makes_a_new_snapshot_of_the_same_samples(tmp_path: Path) -> None:
+    store, rows = tmp_path / "store", project(tmp_path / "a", 4)
+    first = ingested(declared(tmp_path / "a", rows), store)
+    second = ingested(declared(tmp_path / "a", rows, 'license = "CC0-1.0"'), store)
+    assert (second["snapshot"], second["fingerprint"]) == ("pages@2", first["fingerprint"])
+    assert open_snapshot(str(store), "pages").manifest["license"] == "CC0-1.0"
+    assert open_snapshot(str(store), "pages@1").manifest["license"] == ""
+
+
+@pytest.mark.parametrize("table", ["images", "samples-pages"])
+def test_a_lost_table_of_an_unchanged_set_is_written_again(
+    tmp_path: Path, table: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file, store = declared(tmp_path / "a", project(tmp_path / "a", 4)), tmp_path / "store"
+    ingested(file, store)
+    shutil.rmtree(store / f"{table}.lance")
+    assert not verify(open_snapshot(str(store), "pages"))["ok"]
+    assert ingested(file, store)["unchanged"]
+    assert "the store had lost tables or images of pages@1: they are written again" in capsys.readouterr().err
+    assert verify(open_snapshot(str(store), "pages"))["problems"] == []
+    ingested(file, store)
+    assert "had lost" not in capsys.readouterr().err
 
 
 def test_an_edited_text_makes_a_child_snapshot_and_no_new_image(tmp_path: Path) -> None:

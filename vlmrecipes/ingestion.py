@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 import time
 from collections import Counter, deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,21 +16,23 @@ from typing import TYPE_CHECKING, Any
 from vlmrecipes.data.declaration import Declaration, read_declaration
 from vlmrecipes.data.earlier import eval_pictures, held_groups, moves
 from vlmrecipes.data.lookalikes import Picture
-from vlmrecipes.data.manifests import MANIFEST_VERSION, create_manifest, numbers
+from vlmrecipes.data.manifests import MANIFEST_VERSION, create_manifest, numbers, replace_manifest
 from vlmrecipes.data.place import WRITERS, held, written
 from vlmrecipes.data.prepare.batch import Task, task_batch
 from vlmrecipes.data.prepare.pool import prepare_batches
 from vlmrecipes.data.provenance import read_files, told_sources
 from vlmrecipes.data.sample import Drop, Sample, drop_schema, file_schema, to_table
 from vlmrecipes.data.settle import Settled, settle
-from vlmrecipes.data.snapshot import open_snapshot, samples_fingerprint
+from vlmrecipes.data.snapshot import Snapshot, open_snapshot, samples_fingerprint
 from vlmrecipes.data.sources import Opened, open_sources
 from vlmrecipes.data.sources.candidate import Candidate, read_rows
 from vlmrecipes.data.stock import Stock
 from vlmrecipes.data.store import Store, replace_rows, replace_samples, tagged
+from vlmrecipes.data.verify import table_problems
 from vlmrecipes.errors import TooManyDropsError
+from vlmrecipes.fingerprint import canonical
 from vlmrecipes.models.bounds import with_bounds
-from vlmrecipes.progress import Advance, track
+from vlmrecipes.progress import Advance, say, track
 from vlmrecipes.version import VERSION
 
 if TYPE_CHECKING:
@@ -164,32 +167,47 @@ def _check_drops(declaration: Declaration, gathered: _Gathered) -> None:
 
 
 def _freeze(declaration: Declaration, gathered: _Gathered, settled: Settled, uri: str) -> tuple[dict[str, Any], bool]:
-    """Return the manifest of the new snapshot, or of the newest one when its samples are the same; and which it was."""
+    """Return the manifest of the new snapshot, or of the newest one when it tells the same; and which it was."""
     samples, drops = settled.samples, gathered.drops + settled.drops
     assert gathered.read == len(samples) + len(drops)  # noqa: S101 - nothing vanishes
     name = declaration.name
     fingerprint = samples_fingerprint([(sample.id, sample.digest()) for sample in samples])
+    facts = _facts(declaration, gathered, settled, drops) | {"fingerprint": fingerprint}
+    tables = partial(_write_tables, uri, name, samples, drops, gathered.files)
     while True:
         there = numbers(uri, name)
         newest = open_snapshot(uri, f"{name}@{there[-1]}") if there else None
-        if newest and newest.fingerprint == fingerprint:
-            return newest.manifest, True
+        if newest and canonical(facts) == canonical({key: newest.manifest.get(key) for key in facts}):
+            return _mended(newest, tables, samples), True
         number = there[-1] + 1 if there else 1
-        manifest = _manifest(declaration, gathered, settled, drops) | {
+        manifest = facts | {
+            "version": MANIFEST_VERSION,
+            "created": datetime.now(UTC).isoformat(timespec="seconds"),
+            "tool": f"vlmrecipes {VERSION}",
             "snapshot": f"{name}@{number}",
             "name": name,
             "number": number,
-            "fingerprint": fingerprint,
             "parent": newest.name if newest else None,
             "moves": moves(newest, samples),
-            "tables": _write_tables(uri, declaration.name, number, samples, drops, gathered.files),
+            "tables": tables(number),
         }
         if create_manifest(uri, manifest):  # otherwise another writer took the number: look again
             return manifest, False
 
 
+def _mended(newest: Snapshot, tables: Callable[[int], dict[str, Any]], samples: list[Sample]) -> dict[str, Any]:
+    """Return the manifest of an unchanged snapshot; when the store has lost tables or images of it, these are written again."""
+    wanted = {key for sample in samples for key in sample.images}
+    if not any(table_problems(newest)) and wanted <= set(newest.columns("images", ("key",))["key"].to_pylist()):
+        return newest.manifest
+    manifest = newest.manifest | {"tables": tables(newest.manifest["number"])}
+    replace_manifest(newest.uri, manifest)
+    say(f"the store had lost tables or images of {newest.name}: they are written again")
+    return manifest
+
+
 def _write_tables(  # noqa: PLR0913, PLR0917
-    uri: str, name: str, number: int, samples: list[Sample], drops: list[Drop], files: list[dict[str, Any]]
+    uri: str, name: str, samples: list[Sample], drops: list[Drop], files: list[dict[str, Any]], number: int
 ) -> dict[str, Any]:
     """Write samples, drops and files, and return the versions of the tables that hold what the snapshot names."""
     import pyarrow as pa
@@ -202,11 +220,9 @@ def _write_tables(  # noqa: PLR0913, PLR0917
     return {role: tagged(table, f"{name}-{number}") for role, table in tables.items()}
 
 
-def _manifest(declaration: Declaration, gathered: _Gathered, settled: Settled, drops: list[Drop]) -> dict[str, Any]:
+def _facts(declaration: Declaration, gathered: _Gathered, settled: Settled, drops: list[Drop]) -> dict[str, Any]:
+    """Return what a manifest says of data and declaration; when any of it changes, a new snapshot is frozen."""
     return {
-        "version": MANIFEST_VERSION,
-        "created": datetime.now(UTC).isoformat(timespec="seconds"),
-        "tool": f"vlmrecipes {VERSION}",
         "license": declaration.license,
         "declaration": declaration.model_dump(mode="json"),
         "sources": gathered.sources,

@@ -159,4 +159,5 @@ def test_shards_are_ingested(tmp_path: Path) -> None:
     assert first["rows"] == {"read": 5, "samples": 5, "dropped": 0}
     tar(tmp_path / "a.tar", members[4:])
     tar(tmp_path / "b.tar", members[:4])
-    assert ingest(tmp_path / "set.toml", store=str(tmp_path / "store"), workers=1)["unchanged"]
+    moved = ingest(tmp_path / "set.toml", store=str(tmp_path / "store"), workers=1)
+    assert (moved["snapshot"], moved["fingerprint"]) == ("set@2", first["fingerprint"])

@@ -41,7 +41,7 @@ def verify(snapshot: Snapshot) -> dict[str, Any]:
     """
     samples, images, found = 0, 0, list[str]()
     with ThreadPoolExecutor(2) as beside:
-        around = beside.submit(lambda: [*_manifest(snapshot), *_tables(snapshot)])
+        around = beside.submit(lambda: [*_manifest(snapshot), *table_problems(snapshot)])
         hashing: Future[tuple[int, list[str]]] | None = None
         try:
             table = snapshot.table("samples").search().to_arrow()
@@ -68,7 +68,8 @@ def _manifest(snapshot: Snapshot) -> Iterator[str]:
         yield f"manifest: calls itself {manifest['snapshot']}, of {manifest['name']} number {manifest['number']}"
 
 
-def _tables(snapshot: Snapshot) -> Iterator[str]:
+def table_problems(snapshot: Snapshot) -> Iterator[str]:
+    """Yield a sentence for each table of the manifest that is not there at its version, or whose tag does not hold that."""
     for role, at in snapshot.manifest["tables"].items():
         try:
             tags = snapshot.table(role).tags.list()

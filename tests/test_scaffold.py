@@ -18,6 +18,7 @@ from command import environment, inside, one_object, vlmrecipes
 from PIL import Image
 
 import datasets
+from vlmrecipes.data.snapshot import open_snapshot
 from vlmrecipes.errors import InputError
 from vlmrecipes.ingestion import ingest
 from vlmrecipes.recipe import read_recipe
@@ -167,6 +168,19 @@ def test_what_the_user_says_wins_over_the_guess(tmp_path: Path) -> None:
         with pytest.raises(InputError, match=told):
             scaffold(tmp_path / "other", from_images=tmp_path / "docs", overrides=[wrong])
     assert not (tmp_path / "other").exists()
+
+
+def test_columns_of_any_name_are_written_so_that_they_are_read(tmp_path: Path) -> None:
+    pictures(tmp_path / "docs", [f"{number}.png" for number in range(9)])
+    lines = "".join(f"{number},{number}.png,line {number},x\n" for number in range(9))
+    (tmp_path / "docs" / "rows.csv").write_text(",Bild (klein),Full Text,{braces}\n" + lines)
+    view = scaffold(tmp_path / "project", from_images=tmp_path / "docs")
+    guessed = {one["key"]: one["value"] for one in view["guessed"]}
+    assert (guessed["image"], guessed["answer"]) == ("{Bild (klein)}", "{Full Text}")
+    result = ingest(tmp_path / "project/datasets/docs.toml", store=str(tmp_path / "store"), workers=1)
+    assert result["rows"]["samples"] == 9
+    texts = open_snapshot(str(tmp_path / "store"), "docs@1").samples()
+    assert {sample.answer for sample in texts} == {f"line {number}" for number in range(9)}
 
 
 def test_nothing_is_written_where_there_is_nothing_to_learn(tmp_path: Path) -> None:

@@ -406,6 +406,18 @@ def test_the_transparent_colour_of_a_16_bit_png_becomes_white() -> None:
     assert "alpha" in found.steps
 
 
+def test_a_16_bit_png_of_colours_is_stored_with_8_bits() -> None:
+    colours = np.array([[[0, 40000, 65535], [20000, 0, 0]], [[0, 40000, 0], [1000, 2000, 3000]]])
+    raw = png16(colours, (9, 9, 9))
+    clear = raw.index(b"tRNS") - 4
+    raw = raw[:clear] + raw[clear + 4 + 4 + 6 + 4 :]
+    assert raw[24] == 16  # bits a channel, in IHDR (PNG specification, 11.2.1)
+    found = prepare_image(raw, None, PLAIN)
+    assert (found.data[24], found.format, found.steps) == (8, "PNG", "scale,encode")
+    assert np.abs(seen(found) - colours / 257).max() <= 1
+    assert prepare_image(found.data, None, PLAIN).steps == ""
+
+
 @pytest.mark.parametrize(("values", "wanted"), [((0, 100, 255), (0, 100, 255)), ((0, 500, 1000), (0, 128, 255))])
 def test_small_values_of_a_32_bit_tiff_are_not_nearly_black(values: tuple[int, ...], wanted: tuple[int, ...]) -> None:
     raw = encoded(Image.fromarray(np.array([values, values], np.int32)), "TIFF")

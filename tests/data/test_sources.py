@@ -78,6 +78,14 @@ def test_csv_records_of_the_wrong_length_and_of_no_utf8_are_drops(tmp_path: Path
     ]
 
 
+def test_a_csv_header_that_names_a_column_twice_is_a_problem(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("image,text,text,,\na.png,one,two,,\n")
+    told = problems(tmp_path, 'type = "csv"\npath = "a.csv"\n' + PLAIN)
+    assert told == {"source[0].path": "cannot be read: a.csv: 2 columns are called 'text'; give each a name of its own"}
+    (tmp_path / "a.csv").write_text("image,text,,\na.png,one,,\n")
+    assert good(tmp_path, 'type = "csv"\npath = "a.csv"\n' + PLAIN)[0].references == ("one",)
+
+
 def test_parquet_columns_may_hold_bytes_and_paths(tmp_path: Path) -> None:
     table = pa.table(
         {
@@ -241,6 +249,59 @@ def test_absent_columns_are_told_with_their_place_and_what_there_is(tmp_path: Pa
     )
     assert set(told) == {f"source[0].{key}" for key in ("image", "prompt", "crop", "group", "metadata")}
     assert told["source[0].image"] == "column 'picture' is not in the rows (there are: image, text)"
+
+
+def test_a_column_of_any_name_fills_a_text(tmp_path: Path) -> None:
+    jsonl(tmp_path / "a.jsonl", {"Scan": "a.png", "Full Text": "words", "2024": "yes", "a.b": "dotted"})
+    source = 'type = "jsonl"\npath = "a.jsonl"\nimage = "{Scan}"\nanswer = "{Full Text}"\n'
+    [row] = good(tmp_path, source + """prompt = '{ 2024 } {{"a": {a.b}}}'""")
+    assert row.messages[0]["content"][-1]["text"] == 'yes {"a": dotted}'
+    assert row.references == ("words",)
+
+
+def test_braces_that_are_no_column_are_told_with_the_way_to_write_them(tmp_path: Path) -> None:
+    jsonl(tmp_path / "a.jsonl", {"image": "a.png", "text": "x"})
+    source = 'type = "jsonl"\npath = "a.jsonl"\nimage = "{image}"\nanswer = "{text}"\n'
+    told = problems(tmp_path, source + """prompt = 'Answer as {"a": 1}.'""")
+    assert told["source[0].prompt"].startswith("""column '"a": 1' is not in the rows""")
+    assert told["source[0].prompt"].endswith("write {{ and }} for braces of the text itself")
+    for prompt in ('{"a": {"b": 1}}', "Sets {", "Read {}."):
+        with pytest.raises(
+            InputError, match=r"prompt: a brace that holds no column .*: write \{\{ and \}\} for braces"
+        ):
+            declared(tmp_path, source + f"prompt = '{prompt}'")
+
+
+def test_what_is_null_is_empty_and_what_is_no_text_a_drop(tmp_path: Path) -> None:
+    empty = {"q": None, "a": "yes", "g": None, "k": None}
+    jsonl(
+        tmp_path / "a.jsonl",
+        {"q": "Same?", "a": ["yes", None, float("nan")], "g": "page", "k": "own"},
+        empty,
+        empty | {"g": float("nan")},
+        empty | {"a": float("nan")},
+        empty | {"a": [{"answer": "yes", "id": 1}]},
+        empty | {"q": ["Same?"]},
+        empty | {"g": {"page": 1}},
+    )
+    source = 'type = "jsonl"\npath = "a.jsonl"\nkey = "{k}"\nprompt = "{q}"\nanswer = "{a}"\ngroup = "{g}"\n'
+    found = rows(tmp_path, source)
+    texts = [
+        (r.key, r.messages[0]["content"][0]["text"], r.references, r.group) for r in found if isinstance(r, Candidate)
+    ]
+    assert texts == [
+        ("own", "Same?", ("yes",), "page"),
+        ("a.jsonl:2", "", ("yes",), ""),
+        ("a.jsonl:3", "", ("yes",), ""),
+    ]
+    drops = {row.key: (row.reason, row.message) for row in found if isinstance(row, Drop)}
+    assert drops["a.jsonl:4"][0] == "no_answer"
+    assert drops["a.jsonl:5"] == (
+        "bad_row",
+        "column 'a' holds named values, not a text: say what inside it is meant, such as {a.answer}, or `explode` it",
+    )
+    assert "{q.0}" in drops["a.jsonl:6"][1]
+    assert "{g.page}" in drops["a.jsonl:7"][1]
 
 
 def test_the_problems_of_all_sources_are_told_at_once(tmp_path: Path) -> None:

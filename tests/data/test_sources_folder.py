@@ -93,6 +93,14 @@ def test_texts_and_metadata_that_lie_outside_are_not_read(folder: Path) -> None:
     assert "outside the declared root" in row.message
 
 
+def test_texts_beside_images_come_without_byte_order_mark_and_last_line_break(folder: Path) -> None:
+    (folder / "a.txt").write_bytes(b"\xef\xbb\xbfone\r\ntwo\r\n")
+    (folder / "deep" / "b.txt").write_bytes(b" b \n\n")
+    (folder / "deep" / "c.txt").write_bytes(b"c")
+    found = good(folder.parent, SOURCE.replace("{image}", "{path}"))
+    assert [row.references for row in found] == [("one\ntwo",), (" b \n",), ("c",)]
+
+
 def test_a_folder_whose_images_no_sample_would_show_is_a_problem(tmp_path: Path) -> None:
     (tmp_path / "set.toml").write_text('name = "set"\n[[source]]\n' + SOURCE.replace('image = "{image}"\n', ""))
     with pytest.raises(InputError, match=r'\[0\] shows none of the images in its folder: add image = "\{path\}"'):

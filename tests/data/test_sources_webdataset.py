@@ -62,6 +62,14 @@ def test_json_numbers_and_several_images_are_columns(tmp_path: Path) -> None:
     assert row.metadata == {"cls": 3, "__key__": "1"}
 
 
+def test_texts_come_without_byte_order_mark_and_last_line_break(tmp_path: Path) -> None:
+    tar(
+        tmp_path / "a.tar",
+        [("1.jpg", b"j"), ("1.txt", b"\xef\xbb\xbfone\r\ntwo\r\n"), ("2.jpg", b"j"), ("2.txt", b"x\n\n")],
+    )
+    assert [row.references for row in good(tmp_path, SOURCE.format(path="a.tar"))] == [("one\ntwo",), ("x\n",)]
+
+
 def test_gzipped_shards_and_globs_are_read(tmp_path: Path) -> None:
     tar(tmp_path / "plain.tar", [("1.jpg", b"j"), ("1.txt", b"one")])
     (tmp_path / "a.tar.gz").write_bytes(gzip.compress((tmp_path / "plain.tar").read_bytes()))

@@ -8,9 +8,13 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, ValidationInfo, field_validator
 
 from vlmrecipes.data.sample import Split
+from vlmrecipes.data.template import Template
 from vlmrecipes.tables import Strings, Table
 
 COMMIT = re.compile(r"[0-9a-f]{40}")
+TEMPLATES = ("key", "image", "crop", "prompt", "messages", "answer", "group", "split")
+"""Keys whose texts are templates over a row's columns."""
+BRACES = "write {{ and }} for braces of the text itself"
 
 
 class Rows(Table):
@@ -42,6 +46,27 @@ class Rows(Table):
     """Columns kept with each sample, for breakdowns of a metric."""
     limit: int | None = Field(default=None, ge=1)
     """Take only the first so many rows (after `explode`)."""
+
+    @property
+    def chat(self) -> str:
+        """`messages` as a template: a name without braces is a column's."""
+        return self.messages if "{" in self.messages or not self.messages else "{" + self.messages + "}"
+
+    @property
+    def templates(self) -> list[tuple[str, Template]]:
+        """Every template that is given, with its key."""
+        given = [(key, self.chat if key == "messages" else getattr(self, key)) for key in TEMPLATES]
+        return [
+            (key, Template(text)) for key, value in given for text in ((value,) if isinstance(value, str) else value)
+        ]
+
+    @field_validator(*TEMPLATES)
+    @classmethod
+    def _braces_hold_columns(cls, value: str | Strings) -> str | Strings:
+        for text in (value,) if isinstance(value, str) else value:
+            if stray := Template(text).stray:
+                raise ValueError(f"a brace that holds no column at {stray[:20]!r}: {BRACES}")
+        return value
 
     @field_validator("answer")
     @classmethod

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from vlmrecipes.data.sources.folder import SUFFIXES
+from vlmrecipes.data.template import Template
 from vlmrecipes.evaluate.answers import MIN_ANNOTATORS
 from vlmrecipes.evaluate.text import is_unspaced
 
@@ -44,7 +45,8 @@ class Choice:
 
 
 def choices(columns: Columns, chosen: dict[str, Any]) -> list[Choice]:
-    """Return what each column is taken for; keys in `chosen` are settled already."""
+    """Return what each column that a template can name is taken for; keys in `chosen` are settled already."""
+    columns = {name: values for name, values in columns.items() if Template(_field(name)).fields == (name,)}
     kinds = {name: kind(values) for name, values in columns.items()}
     found: list[Choice] = []
     for guess in (_image, _chat, _crop, _prompt, _answer, _group, _split, _metadata):
@@ -142,7 +144,7 @@ def _is_path(value: Any) -> bool:
 
 def _columns(value: Any) -> list[str]:
     texts = (value,) if isinstance(value, str) else value
-    return [name for text in texts for name in re.findall(r"\{([\w.-]+)\}", text)] if isinstance(texts, tuple) else []
+    return [name for text in texts for name in Template(text).fields] if isinstance(texts, tuple) else []
 
 
 def _named(free: Columns, names: Sequence[str], fits: Any) -> str:

@@ -17,7 +17,7 @@ from vlmrecipes.fingerprint import canonical, sha256
 if TYPE_CHECKING:
     from PIL import Image
 
-RULES = 2
+RULES = 3
 """Counts the changes to what preparing gives; images prepared by other rules are prepared again."""
 
 

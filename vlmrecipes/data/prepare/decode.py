@@ -76,9 +76,11 @@ def decode(raw: bytes, policy: Prepare, *, keep_detail: bool = False) -> Decoded
             _check_size(image, policy)
             if not keep_detail:
                 _draft(image, policy)
-            _mend_transparency(image)
+            deep = _is_deep(image)
+            if deep:
+                _mend_transparency(image)
             image.load()
-            return _normalised(image, width, height, policy)
+            return _normalised(image, width, height, policy, deep=deep)
         except Image.DecompressionBombError as error:
             raise ImageError("too_large", str(error)) from None
         except _BROKEN as error:
@@ -113,14 +115,15 @@ def _check_size(image: Image.Image, policy: Prepare) -> None:
             raise ImageError("too_large", f"{width}x{height}, progressive: {held} bytes to be held while it is decoded")
 
 
+def _is_deep(image: Image.Image) -> bool:
+    """Tell whether this is a PNG of 16-bit colours, which Pillow decodes to 8 bits; other deep ones have other modes."""
+    return image.format == "PNG" and any(tile[3] == "RGB;16B" for tile in getattr(image, "tile", ()))
+
+
 def _mend_transparency(image: Image.Image) -> None:
-    """Bring the transparent colour of a 16-bit PNG (tRNS) to the 8 bits that Pillow decodes its colours to."""
+    """Bring the transparent colour (tRNS) to the 8 bits that Pillow decodes deep colours to."""
     clear = image.info.get("transparency")
-    if (
-        isinstance(clear, tuple)
-        and image.format == "PNG"
-        and any(tile[3] == "RGB;16B" for tile in getattr(image, "tile", ()))
-    ):
+    if isinstance(clear, tuple):
         image.info["transparency"] = tuple(value >> 8 for value in clear)
 
 
@@ -130,7 +133,7 @@ def _draft(image: Image.Image, policy: Prepare) -> None:
         image.draft(image.mode, target_size(image.width, image.height, policy))
 
 
-def _normalised(image: Image.Image, width: int, height: int, policy: Prepare) -> Decoded:
+def _normalised(image: Image.Image, width: int, height: int, policy: Prepare, *, deep: bool) -> Decoded:
     kind, steps = str(image.format), []
     if kind == "MPO":  # what phones write: a JPEG, then more JPEGs
         kind = "JPEG"
@@ -141,7 +144,8 @@ def _normalised(image: Image.Image, width: int, height: int, policy: Prepare) ->
         image = _upright(image, orientation)
         steps.append("upright")
     if image.mode.startswith(("I", "F")):
-        image = eight_bit(image)
+        image, deep = eight_bit(image), True
+    if deep:
         steps.append("scale")
     if has_alpha(image):
         image = on_white(image)

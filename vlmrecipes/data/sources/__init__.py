@@ -10,6 +10,7 @@ from pathlib import Path
 
 from vlmrecipes.data.declaration import Declaration
 from vlmrecipes.data.source_tables import (
+    BRACES,
     FileRows,
     FolderSource,
     HubSource,
@@ -22,7 +23,6 @@ from vlmrecipes.data.source_tables import (
 from vlmrecipes.data.sources import folder, hub, pages, synthetic, tabular, webdataset
 from vlmrecipes.data.sources.files import Files, declared_files, declared_folder
 from vlmrecipes.data.sources.row import RawRow
-from vlmrecipes.data.template import Template
 from vlmrecipes.errors import InputError, Problem
 
 PEEK = 50
@@ -140,20 +140,15 @@ def _check_columns(opened: Opened, file: str, key: str) -> None:
 
 
 def _absent(spec: Rows, known: set[str]) -> Iterator[tuple[str, str]]:
+    """Yield (key of the declaration, problem) for every column that is named and not there."""
     names = ", ".join(sorted(known))
-    for where, column in _named_columns(spec):
-        if column not in known:
-            yield where, f"column {column!r} is not in the rows (there are: {names})"
+    for where, template in spec.templates:
+        way = f"; {BRACES}" if where in ("prompt", "answer") else ""
+        yield from ((where, f"{_not_there(name, names)}{way}") for name in template.absent(known))
+    plain = [("explode", spec.explode)] if spec.explode else []
+    plain += [("metadata", column) for column in spec.metadata]
+    yield from ((where, _not_there(column, names)) for where, column in plain if column not in known)
 
 
-def _named_columns(spec: Rows) -> Iterator[tuple[str, str]]:
-    """Yield every (key of the declaration, column) pair that the source's templates name."""
-    for where in ("key", "image", "crop", "prompt", "answer", "group", "split"):
-        value = getattr(spec, where)
-        for text in (value,) if isinstance(value, str) else value:
-            yield from ((where, column) for column in Template(text).columns)
-    if spec.messages:
-        yield from (("messages", column) for column in Template(spec.messages).columns or (spec.messages,))
-    if spec.explode:
-        yield "explode", spec.explode
-    yield from (("metadata", column) for column in spec.metadata)
+def _not_there(column: str, names: str) -> str:
+    return f"column {column!r} is not in the rows (there are: {names})"

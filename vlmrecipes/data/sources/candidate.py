@@ -14,7 +14,7 @@ from vlmrecipes.data.sample import Drop, Reason, Split
 from vlmrecipes.data.source_tables import Rows
 from vlmrecipes.data.sources import Opened
 from vlmrecipes.data.sources.row import RawRow
-from vlmrecipes.data.template import AbsentColumnError, Template
+from vlmrecipes.data.template import AbsentColumnError, NoTextError, Template
 
 ROLES = ("system", "user", "assistant")
 Message = dict[str, Any]
@@ -55,10 +55,12 @@ def read_row(opened: Opened, row: RawRow) -> Candidate | Drop:
         if row.columns is None:
             raise RowError("bad_row", row.problem)
         if opened.spec.key:
-            key = Template(opened.spec.key).fill(row.columns)
+            key = Template(opened.spec.key).fill(row.columns) or key
         return _candidate(opened.name, opened.spec, key, row.columns)
     except AbsentColumnError as error:
         drop = ("missing_column", f"no column {error.args[0]!r} in this row")
+    except NoTextError as error:
+        drop = ("bad_row", str(error))
     except (RowError, ImageError) as error:
         drop = (error.reason, error.message)
     return Drop(source=opened.name, key=key, reason=drop[0], message=drop[1])  # type: ignore[arg-type]
@@ -110,8 +112,7 @@ def _images(spec: Rows, columns: Mapping[str, Any]) -> tuple[Any, ...]:
 
 def _chat(spec: Rows, columns: Mapping[str, Any], images: int) -> tuple[tuple[Message, ...], tuple[str, ...]]:
     if spec.messages:
-        column = spec.messages if Template(spec.messages).columns else "{" + spec.messages + "}"
-        return _from_messages(Template(column).value(columns), images)
+        return _from_messages(Template(spec.chat).value(columns), images)
     text = Template(spec.prompt).fill(columns)
     content = [{"type": "image"}] * images + [{"type": "text", "text": text}]
     return ({"role": "user", "content": content},), _references(spec.answer, columns)
@@ -119,9 +120,7 @@ def _chat(spec: Rows, columns: Mapping[str, Any], images: int) -> tuple[tuple[Me
 
 def _references(answer: str | tuple[str, ...], columns: Mapping[str, Any]) -> tuple[str, ...]:
     texts = (answer,) if isinstance(answer, str) else answer
-    values = [Template(text).value(columns) for text in texts]
-    flat = [item for value in values for item in (value if isinstance(value, list) else [value])]
-    references = tuple(str(value) for value in flat if value is not None)
+    references = tuple(reference for text in texts for reference in Template(text).texts(columns))
     if not any(text.strip() for text in references):
         raise RowError("no_answer", "the answer is empty")
     return references

@@ -73,7 +73,7 @@ def _image(root: Path, path: Path) -> RawRow:
 def _text(path: Path) -> str:
     if path.stat().st_size > _MAX_TEXT:
         raise ValueError(f"larger than {_MAX_TEXT} bytes")
-    return path.read_text("utf-8")
+    return tabular.file_text(path.read_bytes())
 
 
 def _about(path: PurePosixPath) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import re
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -51,6 +52,14 @@ def json_value(text: bytes) -> Any:
     return value
 
 
+def file_text(data: bytes) -> str:
+    """Return the text of a file that is one text: without byte order mark and last line break, each other one a line feed.
+
+    Raises ValueError.
+    """
+    return data.decode("utf-8-sig").replace("\r\n", "\n").replace("\r", "\n").removesuffix("\n")
+
+
 def _is_unicode(value: Any) -> bool:
     try:
         json.dumps(value, ensure_ascii=False).encode()
@@ -69,11 +78,19 @@ def csv_rows(path: Path, name: str) -> Iterator[RawRow]:
         reader = csv.reader(file)
         try:
             header = next(reader, [])
+            _check_header(header, name)
             for fields in reader:
                 if fields:
                     yield _csv_row(f"{name}:{reader.line_num}", header, fields)
         except csv.Error as error:
             raise ValueError(f"not CSV at line {reader.line_num}: {error}") from None
+
+
+def _check_header(header: list[str], name: str) -> None:
+    """Raise ValueError for two columns of one name. Any number may have none: no template can name them."""
+    twice = next((column for column, count in Counter(header).items() if count > 1 and column), None)
+    if twice is not None:
+        raise ValueError(f"{name}: {header.count(twice)} columns are called {twice!r}; give each a name of its own")
 
 
 def _csv_row(key: str, header: list[str], fields: list[str]) -> RawRow:

@@ -20,7 +20,7 @@ from typing import IO, Any, cast
 from vlmrecipes.data.images import MAX_FILE_BYTES
 from vlmrecipes.data.sources.files import Files
 from vlmrecipes.data.sources.row import RawRow
-from vlmrecipes.data.sources.tabular import json_value
+from vlmrecipes.data.sources.tabular import file_text, json_value
 
 MAX_ROW_BYTES = MAX_FILE_BYTES
 """Members of one row together; a larger row becomes a drop, unread."""
@@ -105,7 +105,7 @@ def _value(shard: tarfile.TarFile, member: tarfile.TarInfo) -> Any:
         if kind in JSON:
             return json_value(data)
         if kind in TEXT:
-            return data.decode("utf-8-sig")
+            return file_text(data)
         return int(data) if kind in NUMBER else data
     except ValueError as error:
         raise _BadRowError(str(error)) from None

@@ -194,6 +194,14 @@ def test_a_plan_made_again_keeps_what_is_not_swapped(grown: Grown) -> None:
     ]
 
 
+def test_data_and_revisions_that_are_set_are_those_of_the_new_plan(grown: Grown) -> None:
+    folder = grown.folder(grown.whole)
+    with pytest.raises(InputError, match="no snapshot 'no-such-set'"):
+        plan_again(folder, store=grown.store, overrides=["data.train=no-such-set", "data.eval=no-such-set"])
+    with pytest.raises(InputError, match="is a folder and has no revision"):
+        plan_again(folder, store=grown.store, overrides=[f"model.revision={'a' * 40}"])
+
+
 def test_a_scoring_may_be_done_again_with_the_weights_of_another_run(grown: Grown, tmp_path: Path) -> None:
     store = tmp_path / "store"
     shutil.copytree(grown.store, store)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -13,6 +14,7 @@ from tiny import MemoryReader, assistant, lines, sample, user
 from vlmrecipes import plan as planning
 from vlmrecipes.data.sample import Sample
 from vlmrecipes.errors import InputError
+from vlmrecipes.models.catalog import resolve
 from vlmrecipes.plan import Plan, checks, chosen, fitting, make_plan, read_plan, training_rows
 from vlmrecipes.recipe import Recipe
 
@@ -192,6 +194,7 @@ def test_a_picture_on_both_sides_is_a_leak(store: dict[str, Any]) -> None:
         ({"train.backend": "unsloth"}, "train.backend"),
         ({"model.load_in": "4bit"}, "model.load_in"),
         ({"data": {"train": "lines", "eval": "more"}}, "data.eval"),
+        ({"model.load_in": "4bit", "model.init": "weights"}, "lora"),
     ],
 )
 @pytest.mark.usefixtures("store")
@@ -209,6 +212,40 @@ def test_scoring_alone_counts_the_eval_side() -> None:
     plan = planned({"eval.limit": 3}, trains=False)
     assert (plan.steps, plan.train, plan.eval[0].samples) == (0, (), 3)
     assert plan.tokens["max"] > 0
+
+
+@pytest.mark.usefixtures("store")
+def test_scoring_alone_minds_nothing_that_only_a_training_uses() -> None:
+    train = {"train.backend": "unsloth", "train.optimizer": "adamw_8bit", "train.devices": 1}
+    assert keys(planned(train)) != []
+    assert keys(planned(train, trains=False)) == []
+
+
+def without(file: str, folder: Path) -> Path:
+    """Return a copy of the built-in model's folder without a file."""
+    reader = Path(resolve("builtin:reader").path)
+    return shutil.copytree(reader, folder / "model", ignore=shutil.ignore_patterns(file, "training"))
+
+
+@pytest.mark.usefixtures("store")
+def test_a_model_without_a_chat_template(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="has no chat template"):
+        planned({"model.id": str(without("chat_template.jinja", tmp_path))})
+
+
+@pytest.mark.usefixtures("store")
+def test_a_model_that_reads_no_pictures(tmp_path: Path) -> None:
+    model = without("preprocessor_config.json", tmp_path)
+    (model / "config.json").write_text('{"model_type": "qwen2", "architectures": ["Qwen2ForCausalLM"]}')
+    (model / "tokenizer_config.json").write_text('{"tokenizer_class": "PreTrainedTokenizerFast"}')
+    with pytest.raises(InputError, match="reads no pictures"):
+        planned({"model.id": str(model)})
+
+
+@pytest.mark.usefixtures("store")
+def test_a_home_that_is_not_there_is_no_model() -> None:
+    with pytest.raises(InputError, match="found no model '~nobody-here/x'"):
+        planned({"model.id": "~nobody-here/x"})
 
 
 def test_turns_inside_the_messages_are_rows(store: dict[str, Any]) -> None:

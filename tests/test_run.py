@@ -309,6 +309,8 @@ def test_a_killed_run_is_resumed_and_ends_with_the_same_bytes(project: Project) 
     (folder,) = set(project.runs.iterdir()) - before
     assert not (folder / "trained.json").exists()
     assert project.says("runs", "show", "latest")["status"] == "interrupted"
+    assert dies_when_it_has_trained(project, folder)
+    assert not (folder / "trained.json").exists()
     found = project.says("run", "--resume", "latest")
     assert (found["run"], found["status"]) == (folder.name, "complete")
     assert record.check_seal(folder) == []
@@ -318,6 +320,46 @@ def test_a_killed_run_is_resumed_and_ends_with_the_same_bytes(project: Project) 
     assert json.loads((folder / "trained.json").read_text())["samples_seen"] < STEPS * 4, "from the checkpoint on"
     again = project.says("run", "--resume", "latest")
     assert again == found, "a complete run is left as it is"
+
+
+DYING = """
+import os, signal, sys
+from pathlib import Path
+from vlmrecipes import job
+from vlmrecipes.records import atomic
+write = atomic.write_bytes
+def dying(path, data):
+    if path.name == "trained.json":
+        os.kill(os.getpid(), signal.SIGKILL)
+    write(path, data)
+atomic.write_bytes = dying
+job.main(Path(sys.argv[1]))
+"""
+
+
+def dies_when_it_has_trained(project: Project, folder: Path) -> bool:
+    """Go on with the training, and end its process just before it writes down that it is done."""
+    command = [sys.executable, "-c", DYING, str(folder)]
+    with subprocess.Popen(command, cwd=project.folder, env=environment(), stdin=subprocess.PIPE) as one:
+        return one.wait(240) == -signal.SIGKILL
+
+
+def test_a_resumed_run_cannot_be_told_other_settings(project: Project) -> None:
+    words = ("run", "--resume", "latest", "--set", "train.steps=9", "--data", "other@1")
+    assert "--data, --set: a resumed run goes on as it was planned" in project.refuses(*words)["--resume"]
+
+
+def test_code_from_a_repository_is_run_only_when_the_command_line_says_so(project: Project, tmp_path: Path) -> None:
+    trust = ("--set", "model.trust_remote_code=true")
+    for verb in ("plan", "run"):
+        assert "say --trust-remote-code" in project.refuses(verb, RECIPE, *trust)["model.trust_remote_code"]
+    shutil.copytree(project.folder / ".vlmrecipes", tmp_path / "store")
+    folder = tmp_path / "store" / "runs" / str(project.run["run"])
+    plan = (folder / "plan.json").read_text()
+    (folder / "plan.json").write_text(plan.replace('"trust_remote_code": false', '"trust_remote_code": true'))
+    store = ("--store", tmp_path / "store")
+    for words in (("run", "--resume", folder.name), ("runs", "verify", folder.name, "--regenerate", 1)):
+        assert "say --trust-remote-code" in project.refuses(*words, *store)["model.trust_remote_code"]
 
 
 def test_a_run_is_reproduced_from_its_record_with_the_same_metrics(project: Project) -> None:

@@ -74,7 +74,9 @@ class Models:
         if adapter is not None:
             model, processor = self.base()
             return load_adapter(model, adapter), processor
-        return load_model(ref, load_in=self.recipe.model.load_in, device=device()), load_processor(ref)
+        trust = self.recipe.model.trust_remote_code
+        model = load_model(ref, load_in=self.recipe.model.load_in, device=device(), trust_remote_code=trust)
+        return model, load_processor(ref, trust_remote_code=trust)
 
     def _weights(self, folder: Path | None) -> tuple[ModelRef, Path | None]:
         """Return the model to load, and the adapter to put on it, for what was trained into `folder`."""

@@ -96,6 +96,8 @@ class _Job:
             if self.recipe.eval.baseline:
                 self._stage("base", self._predict)
             self._stage("trained", self._train)
+            if not self.only:
+                self._forget_training()
         self._stage("tuned", self._predict_tuned)
 
     def _stage(self, name: str, work: Any) -> None:
@@ -158,15 +160,13 @@ class _Job:
         )
         self._models.forget()
         fleet.part()
-        if fleet.first():
-            self._forget_training()
         told = asdict(result) | about
         told["path"] = result.path.name
         told["parameters"] = {"total": told.pop("total"), "trainable": told.pop("trainable")}
         return told
 
     def _forget_training(self) -> None:
-        """Delete what only going on with the training needs."""
+        """Delete what only going on with the training needs, once its result is written down."""
         for name in ("checkpoints", "best"):
             shutil.rmtree(self.folder / name, ignore_errors=True)
         for name in ("rows.arrow", LENGTHS):

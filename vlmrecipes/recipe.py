@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 from pydantic import Field, field_validator, model_validator
 
 from vlmrecipes import tables
+from vlmrecipes.errors import InputError
 from vlmrecipes.rewarding import Grpo
 from vlmrecipes.tables import FROM_LIST, Strings, Table
 
@@ -112,6 +113,7 @@ class Train(Table):
     learning_rate: float = Field(default=2e-4, gt=0)
     scheduler: Literal["linear", "cosine", "constant", "constant_with_warmup", "cosine_with_min_lr"] = "linear"
     warmup_steps: int = Field(default=5, ge=0)
+    """Steps over which the learning rate rises from 0; `constant` has none, whatever stands here."""
     weight_decay: float = Field(default=0.0, ge=0)
     max_grad_norm: float = Field(default=1.0, gt=0)
     optimizer: Literal["adamw_torch", "adamw_torch_fused", "adamw_8bit", "sgd", "adafactor"] = "adamw_torch"
@@ -286,6 +288,8 @@ class Recipe(Table):
             return self
         if grpo is None:
             raise ValueError(f'train.method = "{train.method}" needs a table [grpo] with its `rewards`')
+        if not train.responses_only:
+            raise ValueError(f'train.responses_only = false goes with "sft": {train.method} learns from answers alone')
         if told := _unfit(train, grpo, self.lora):
             raise ValueError(told)
         return self
@@ -304,6 +308,13 @@ class Recipe(Table):
         if not re.fullmatch(r"\d+\.\d+\.\d+", version):
             raise ValueError(f"must be three numbers as in 1.0.0, found {version!r}")
         return version
+
+
+def check_trust(recipe: Recipe, file: str, *, allowed: bool) -> None:
+    """Raise InputError for a recipe that asks to run a model's own code, unless the command line has `allowed` it."""
+    if recipe.model.trust_remote_code and not allowed:
+        problem = "the recipe asks to run code from the model's repository; say --trust-remote-code to allow it"
+        raise InputError.one(problem, file=file, key="model.trust_remote_code")
 
 
 def _unfit(train: Train, grpo: Grpo, lora: Lora | None) -> str:

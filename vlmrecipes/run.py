@@ -10,7 +10,7 @@ from typing import Any
 
 from vlmrecipes import extras
 from vlmrecipes.data.snapshot import open_snapshot
-from vlmrecipes.errors import InputError, Problem, RunError
+from vlmrecipes.errors import InputError, MissingExtraError, Problem, RunError
 from vlmrecipes.evaluate import metrics
 from vlmrecipes.evaluate.engines import external
 from vlmrecipes.exports import after
@@ -20,7 +20,7 @@ from vlmrecipes.plan import Plan, fitting, make_plan, read_plan
 from vlmrecipes.plan.checks import EXTERNAL
 from vlmrecipes.plan.external import plan_external
 from vlmrecipes.progress import say
-from vlmrecipes.recipe import Recipe, read_recipe
+from vlmrecipes.recipe import Recipe, check_trust, read_recipe
 from vlmrecipes.records import atomic, ledger, openlineage, record, stored
 from vlmrecipes.records.fields import plan_fields, recipe_fields
 from vlmrecipes.records.report import write_report
@@ -32,14 +32,22 @@ from vlmrecipes.train.view import rows_seen
 ENGINES = ("hf", "unsloth", *EXTERNAL)
 
 
-def planned(
-    file: Path, *, store: str, swaps: Sequence[str] = (), overrides: Sequence[str] = (), allow_code: bool = False
+def planned(  # noqa: PLR0913
+    file: Path,
+    *,
+    store: str,
+    swaps: Sequence[str] = (),
+    overrides: Sequence[str] = (),
+    trust_remote_code: bool = False,
+    allow_code: bool = False,
 ) -> dict[str, Any]:
     """Return the JSON object of `vlmrecipes plan`; its problems are listed in it. Raises InputError for a broken recipe."""
     recipe = _recipe(file, overrides)
+    check_trust(recipe, str(file), allowed=trust_remote_code)
     plan = make_plan(recipe, store=store, file=str(file), snapshots=swapped(swaps))
-    problems = (*plan.problems, *code_problems(recipe, str(file), allowed=allow_code), *_data_problems(plan, str(file)))
-    return replace(plan, problems=problems).summary() | {"rows": _rows_seen(plan)}
+    problems = [*plan.problems, *code_problems(recipe, str(file), allowed=allow_code), *_logging_problems(recipe, file)]
+    problems += _data_problems(plan, str(file))
+    return replace(plan, problems=tuple(problems)).summary() | {"rows": _rows_seen(plan)}
 
 
 def _rows_seen(plan: Plan) -> list[dict[str, Any]]:
@@ -50,7 +58,8 @@ def _rows_seen(plan: Plan) -> list[dict[str, Any]]:
     processor = load_processor(plan.model, trust_remote_code=plan.recipe.model.trust_remote_code)
     readers = [open_snapshot(plan.store, name).reader() for name in plan.train_names()]
     lengths = plan.lengths[fitting(plan.recipe, plan.lengths)]
-    return rows_seen(processor, plan.rows, lengths, readers, responses_only=plan.recipe.train.responses_only)
+    how = {"responses_only": plan.recipe.train.responses_only, "rewarded": plan.recipe.grpo is not None}
+    return rows_seen(processor, plan.rows, lengths, readers, **how)
 
 
 def _data_problems(plan: Plan, file: str) -> list[Problem]:
@@ -85,7 +94,7 @@ def ready(  # noqa: PLR0913
 ) -> Plan:
     """Return the plan of a recipe that is to be run. Raises InputError with everything that speaks against it."""
     recipe = _recipe(file, overrides)
-    check_trust(recipe, file, allowed=trust_remote_code)
+    check_trust(recipe, str(file), allowed=trust_remote_code)
     check_code(recipe, str(file), allowed=allow_code)
     check_logging(recipe, file)
     say(f"plan {recipe.name}")
@@ -122,7 +131,7 @@ def evaluate_model(  # noqa: PLR0913
             raise InputError.one("say which model is scored: a model id, a folder, or a run", key="--model")
         base, tuned = scored_model(model, store)
         recipe = recipe.model_copy(update={"model": recipe.model.model_copy(update=base)})
-        check_trust(recipe, file, allowed=trust_remote_code)
+        check_trust(recipe, str(file), allowed=trust_remote_code)
         plan = make_plan(recipe, store=store, file=str(file), snapshots=swapped(swaps), trains=False, tuned=tuned)
     return begin(plan, file, kind="evaluate")
 
@@ -138,14 +147,15 @@ def _external(recipe: Recipe, model: str, file: Path, store: str, swaps: Sequenc
     return plan_external(recipe, external.model_of(settings), store=store, file=str(file), snapshots=swapped(swaps))
 
 
-def resume_run(name: str, *, store: str, allow_code: bool = False) -> dict[str, Any]:
+def resume_run(name: str, *, store: str, trust_remote_code: bool = False, allow_code: bool = False) -> dict[str, Any]:
     """Go on with an interrupted or failed run, and return as `run_recipe`. A complete one only gets its exports."""
     folder = ledger.find(ledger.home(store), name)
+    plan = read_plan(folder / "plan.json")
+    check_trust(plan.recipe, str(folder / "recipe.toml"), allowed=trust_remote_code)
     if record.read(folder)["status"] == "complete":
         say(f"{folder.name} is complete; nothing to train")
-        after.export_asked(folder, read_plan(folder / "plan.json"))
+        after.export_asked(folder, plan)
         return ledger.outcome(folder)
-    plan = read_plan(folder / "plan.json")
     if plan.trains:
         check_code(plan.recipe, "", allowed=allow_code)
     record.resume(folder)
@@ -174,17 +184,18 @@ def swapped(swaps: Sequence[str]) -> dict[str, str]:
     return found
 
 
-def check_trust(recipe: Recipe, file: Path, *, allowed: bool) -> None:
-    """Raise InputError for a recipe that asks to run a model's own code, unless that is `allowed`."""
-    if recipe.model.trust_remote_code and not allowed:
-        problem = "the recipe asks to run code from the model's repository; say --trust-remote-code to allow it"
-        raise InputError.one(problem, file=str(file), key="model.trust_remote_code")
-
-
 def check_logging(recipe: Recipe, file: Path) -> None:
     """Raise MissingExtraError for a package that training is to be logged to and that is not installed."""
     for package in recipe.train.log_to:
         extras.need(package, f"log to it (train.log_to of {file})")
+
+
+def _logging_problems(recipe: Recipe, file: Path) -> list[Problem]:
+    try:
+        check_logging(recipe, file)
+    except MissingExtraError as error:
+        return [Problem(str(file), "train.log_to", str(error))]
+    return []
 
 
 def check_code(recipe: Recipe, file: str, *, allowed: bool) -> None:

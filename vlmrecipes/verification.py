@@ -11,19 +11,23 @@ from typing import Any
 from vlmrecipes.errors import InputError, RunError
 from vlmrecipes.job import start
 from vlmrecipes.plan import Plan, read_plan
+from vlmrecipes.recipe import check_trust
 from vlmrecipes.records import atomic, ledger, predictions
 from vlmrecipes.records.verify import levels
 
 
-def verify_run(name: str, *, store: str, regenerate: int = 0, strict: bool = False) -> dict[str, Any]:
+def verify_run(
+    name: str, *, store: str, regenerate: int = 0, strict: bool = False, trust_remote_code: bool = False
+) -> dict[str, Any]:
     """Return the JSON object of `vlmrecipes runs verify`: `run, ok, levels`, each level `{ok, problems}`.
 
     `regenerate` adds a level of that name: so many rows are generated again by the run's model, and their texts compared.
-    Raises InputError for a run that is not there.
+    Raises InputError for a run that is not there, and for one whose model brings code that is not allowed to run.
     """
     folder = ledger.find(ledger.home(store), name)
     found = levels(folder, store=store, strict=strict)
     if regenerate:
+        check_trust(read_plan(folder / "plan.json").recipe, str(folder / "recipe.toml"), allowed=trust_remote_code)
         found["regenerate"] = _regenerated(folder, regenerate)
     return {"run": folder.name, "ok": all(level["ok"] for level in found.values()), "levels": found}
 

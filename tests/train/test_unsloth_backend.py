@@ -45,10 +45,10 @@ def test_a_missing_unsloth_is_named_with_its_install_command() -> None:
 
 
 def test_the_plan_of_a_machine_without_a_gpu_says_so() -> None:
-    found = dict(checks.settings(recipe()))
+    found = dict(checks.training(recipe()))
     assert "needs a CUDA GPU" in found["train.backend"]
 
 
 def test_random_weights_are_not_for_unsloth() -> None:
-    found = dict(checks.settings(recipe(init="config")))
+    found = dict(checks.training(recipe(init="config")))
     assert found["model.init"] == "'unsloth' starts from weights: use backend = 'trl' with init = 'config'"

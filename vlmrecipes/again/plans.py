@@ -12,9 +12,9 @@ from vlmrecipes.errors import InputError
 from vlmrecipes.plan import Plan, make_plan, read_plan
 from vlmrecipes.plan.checks import EXTERNAL
 from vlmrecipes.plan.external import plan_external
-from vlmrecipes.recipe import Data, Part, Recipe
+from vlmrecipes.recipe import Data, Part, Recipe, check_trust
 from vlmrecipes.records.scored import scored_model, weights_of
-from vlmrecipes.run import check_code, check_logging, check_trust
+from vlmrecipes.run import check_code, check_logging
 
 LATEST = "latest"
 """Instead of a snapshot's name: the newest of the same dataset."""
@@ -39,7 +39,7 @@ def plan_again(  # noqa: PLR0913 - a run and what is otherwise
     file = folder / "recipe.toml"
     old = read_plan(folder / "plan.json")
     recipe = overridden(old.recipe, overrides, file)
-    check_trust(recipe, file, allowed=trust_remote_code)
+    check_trust(recipe, str(file), allowed=trust_remote_code)
     if old.trains:
         check_code(recipe, str(file), allowed=allow_code)
         check_logging(recipe, file)
@@ -48,8 +48,9 @@ def plan_again(  # noqa: PLR0913 - a run and what is otherwise
     else:
         tuned = "" if old.trains else weights_of(folder, store)
     wanted, exact = _data(recipe.data, old, swaps or {})
-    # The revision that was found then, where the recipe names none.
-    revision = recipe.model.revision if model else old.model.revision or recipe.model.revision
+    # The revision that was found then, where the model is the same and the recipe names none.
+    same = (recipe.model.id, recipe.model.revision) == (old.recipe.model.id, old.recipe.model.revision)
+    revision = old.model.revision if same and not model else recipe.model.revision
     pinned = recipe.model.model_copy(update={"revision": revision})
     asked = recipe.model_copy(update={"data": exact, "model": pinned})
     if recipe.eval.engine in EXTERNAL and not old.trains:
@@ -72,8 +73,9 @@ def _data(recorded: Data, old: Plan, swaps: Mapping[str, str]) -> tuple[Data, Da
     """Return the data as the new recipe names it, and the same with the exact snapshots of the run for roles not swapped."""
     if len(swaps) == 1 and not recorded.eval:
         recorded = recorded.model_copy(update={"eval": _only(old)})
-    there = dict(zip(dict.fromkeys(recorded.eval_snapshots()), old.eval_names(), strict=False))
-    there |= dict(zip((part.snapshot for part in recorded.parts()), old.train_names(), strict=False))
+    then = old.recipe.data
+    there = dict(zip(dict.fromkeys(then.eval_snapshots()), old.eval_names(), strict=False))
+    there |= dict(zip((part.snapshot for part in then.parts()), old.train_names(), strict=False))
     wanted, exact = {}, {}
     for role, named in (("train", recorded.train), ("eval", recorded.eval)):
         swap = swaps.get(role)

@@ -170,7 +170,7 @@ def _other(name: str, found: Mapping[str, Any]) -> InputError:
 
 def _finish(mine: _Search, run: str) -> None:
     try:
-        resume_run(run, store=mine.given["store"], allow_code=mine.given["allow_code"])
+        resume_run(run, **{key: mine.given[key] for key in ("store", "trust_remote_code", "allow_code")})
     except (RunError, InputError) as error:
         # It was killed before its plan was written: a trial that failed.
         say(str(error))

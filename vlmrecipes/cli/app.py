@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -135,6 +136,7 @@ def plan(
     recipe: Recipe,
     data: Swap = None,
     settings: Settings = None,
+    trust_remote_code: Trust = False,
     allow_code: Code = False,
     store: StoreUri = STORE,
     as_json: Json = False,
@@ -144,7 +146,8 @@ def plan(
     from vlmrecipes.run import planned
 
     with outcome(as_json=as_json) as done:
-        view = planned(recipe, store=store, swaps=data or (), overrides=settings or (), allow_code=allow_code)
+        allowed = {"trust_remote_code": trust_remote_code, "allow_code": allow_code}
+        view = planned(recipe, store=store, swaps=data or (), overrides=settings or (), **allowed)
         done(view, plan_lines(view))
         if view["problems"]:
             raise typer.Exit(2)
@@ -184,6 +187,7 @@ def run(
 
     with outcome(as_json=as_json) as done:
         _check_words(recipe, more, grid, search, resume)
+        _check_resumed(resume, searches=search is not None, given={"--data": data, "--set": settings, "--grid": grid})
         _events_to(openlineage)
         given: dict[str, Any] = {"store": store, "swaps": data or (), "overrides": settings or ()}
         given |= {"trust_remote_code": trust_remote_code, "allow_code": allow_code}
@@ -195,7 +199,7 @@ def run(
             view = run_recipe(recipe, **given)
             done(view, run_lines(view))
         else:
-            view = resume_run(resume, store=store, allow_code=allow_code)
+            view = resume_run(resume, store=store, trust_remote_code=trust_remote_code, allow_code=allow_code)
             done(view, run_lines(view))
 
 
@@ -209,6 +213,14 @@ def _check_words(
         raise InputError.one("give either a RECIPE or --resume RUN")
     if more and not grid and search is None:
         raise InputError.one(f"{more[0]}: one recipe at a time; settings are given by --set, --grid or --search")
+
+
+def _check_resumed(resume: str, *, searches: bool, given: Mapping[str, list[str] | None]) -> None:
+    """Raise InputError for what a resumed run cannot be told: it goes on as it was planned."""
+    told = [name for name, words in given.items() if words] if resume and not searches else []
+    if told:
+        way = f"vlmrecipes rerun {resume} makes a new run with other settings"
+        raise InputError.one(f"{', '.join(told)}: a resumed run goes on as it was planned; {way}", key="--resume")
 
 
 @app.command()

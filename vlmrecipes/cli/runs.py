@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from vlmrecipes.cli.options import STORE, Json, StoreUri
+from vlmrecipes.cli.options import STORE, Json, StoreUri, Trust
 from vlmrecipes.cli.output import outcome
 from vlmrecipes.errors import InputError
 
@@ -68,6 +68,7 @@ def verify(
     name: Name,
     regenerate: Annotated[int, typer.Option(min=0, metavar="N", help="Also generate so many rows again.")] = 0,
     strict: Annotated[bool, typer.Option("--strict", help="Another environment is a failure, too.")] = False,
+    trust_remote_code: Trust = False,
     store: StoreUri = STORE,
     as_json: Json = False,
 ) -> None:
@@ -76,7 +77,7 @@ def verify(
     from vlmrecipes.verification import verify_run
 
     with outcome(as_json=as_json) as done:
-        view = verify_run(name, store=store, regenerate=regenerate, strict=strict)
+        view = verify_run(name, store=store, regenerate=regenerate, strict=strict, trust_remote_code=trust_remote_code)
         done(view, verify_lines(view))
         if not view["ok"]:
             raise typer.Exit(1)

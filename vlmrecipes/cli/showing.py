@@ -53,10 +53,10 @@ def plan_lines(view: Mapping[str, Any]) -> list[str]:
 def _row_lines(row: Mapping[str, Any]) -> list[str]:
     """Return a row as the model sees it: sizes of pictures, what is read and what is learned."""
     return [
-        f"  sample {row['sample']}: {row['tokens']} tokens, {row['learned']} of them learned",
+        f"  sample {row['sample']}: {row['tokens']} tokens, {row['learned'] or 'none'} of them learned",
         *(f"    picture {_size(*one['size'])} seen as {_seen(one['seen'])}" for one in row["pictures"]),
         f"    reads  {quoted(row['text'], WIDTH)}",
-        f"    learns {quoted(row['answer'], WIDTH)}",
+        f"    {'learns' if row['learned'] else 'is rewarded for'} {quoted(row['answer'], WIDTH)}",
     ]
 
 

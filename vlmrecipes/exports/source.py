@@ -13,6 +13,7 @@ from vlmrecipes.fingerprint import file_sha256
 from vlmrecipes.models.catalog import ModelRef, resolve
 from vlmrecipes.models.load import LoadIn, device, load_adapter, load_model, load_processor
 from vlmrecipes.plan import Plan, read_plan
+from vlmrecipes.recipe import check_trust
 from vlmrecipes.records import ledger, record
 
 CONFIG = "adapter_config.json"
@@ -110,9 +111,7 @@ def open_source(name: str, *, store: str, base: str = "", trust_remote_code: boo
     if weights is None:
         raise InputError.one(f"run {folder.name} trained nothing: export the run whose result it scored", key="RUN")
     plan = read_plan(folder / "plan.json")
-    if plan.recipe.model.trust_remote_code and not trust_remote_code:
-        problem = "its recipe asks to run code from the model's repository; say --trust-remote-code to allow it"
-        raise InputError.one(problem, key="RUN")
+    check_trust(plan.recipe, str(folder / "recipe.toml"), allowed=trust_remote_code)
     adapter = weights if (weights / CONFIG).is_file() else None
     ref = _base(plan, base) if adapter else resolve(str(weights))
     if problems := [

@@ -50,11 +50,18 @@ def _find(name: str, revision: str, *, weights: bool) -> tuple[ModelRef | None, 
     """Return the model and what is wrong with it; it is None only if something is."""
     if name.startswith(BUILTIN):
         return _builtin(name, revision, weights=weights)
-    if (folder := Path(name).expanduser()).is_dir() and name:
+    if (folder := _path(name)).is_dir() and name:
         return _folder(name, folder, revision, weights=weights)
     if HUB_ID.fullmatch(name) and not folder.exists():
         return _hub(name, revision, weights=weights)
     return None, [_unknown(name, folder)]
+
+
+def _path(name: str) -> Path:
+    try:
+        return Path(name).expanduser()
+    except RuntimeError:  # ~somebody who has no home here
+        return Path(name)
 
 
 def _unknown(name: str, folder: Path) -> str:

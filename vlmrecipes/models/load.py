@@ -41,7 +41,7 @@ def load_processor(ref: ModelRef, *, trust_remote_code: bool = False) -> Any:
 
     _quiet()
     try:
-        return AutoProcessor.from_pretrained(ref.path, trust_remote_code=trust_remote_code, **_revision(ref))
+        return AutoProcessor.from_pretrained(ref.path, trust_remote_code=trust_remote_code, **revision(ref))
     except ImportError as error:
         raise MissingExtraError(f"{ref.id}: {' '.join(str(error).split())}") from None
 
@@ -137,7 +137,7 @@ def _pretrained(ref: ModelRef, load_in: LoadIn, device: str, options: dict[str, 
 
     if load_in in ("4bit", "8bit"):
         options = options | {"quantization_config": _quantised(load_in, options["dtype"]), "device_map": device}
-    return AutoModelForImageTextToText.from_pretrained(ref.path, use_safetensors=True, **options, **_revision(ref))
+    return AutoModelForImageTextToText.from_pretrained(ref.path, use_safetensors=True, **options, **revision(ref))
 
 
 def _quantised(load_in: LoadIn, compute: Any) -> Any:
@@ -162,15 +162,15 @@ def _random(ref: ModelRef, seed: int, options: dict[str, Any]) -> Any:
     from transformers import AutoConfig, AutoModelForImageTextToText, GenerationConfig
 
     trust = options["trust_remote_code"]
-    config = AutoConfig.from_pretrained(ref.path, trust_remote_code=trust, **_revision(ref))
+    config = AutoConfig.from_pretrained(ref.path, trust_remote_code=trust, **revision(ref))
     torch.manual_seed(seed)
     model = AutoModelForImageTextToText.from_config(config, **options)
     with suppress(OSError):  # the file is optional
-        model.generation_config = GenerationConfig.from_pretrained(ref.path, **_revision(ref))
+        model.generation_config = GenerationConfig.from_pretrained(ref.path, **revision(ref))
     return model
 
 
-def _revision(ref: ModelRef) -> dict[str, str]:
+def revision(ref: ModelRef) -> dict[str, str]:
     """Return the revision as an argument, for an id that is still to be downloaded."""
     return {"revision": ref.revision} if ref.revision and ref.path == ref.id else {}
 

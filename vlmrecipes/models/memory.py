@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from vlmrecipes.models.catalog import ModelRef
-from vlmrecipes.models.load import WHOLE, device
+from vlmrecipes.models.load import WHOLE, device, revision
 from vlmrecipes.recipe import Lora, Model, Train
 
 QUANTISED = {"4bit": 0.516, "8bit": 1.0}
@@ -193,7 +193,7 @@ def family(ref: ModelRef, model: Model) -> str:
 def _config(ref: ModelRef, model: Model) -> Any:
     from transformers import AutoConfig
 
-    return AutoConfig.from_pretrained(ref.path, trust_remote_code=model.trust_remote_code)
+    return AutoConfig.from_pretrained(ref.path, trust_remote_code=model.trust_remote_code, **revision(ref))
 
 
 def available() -> int:

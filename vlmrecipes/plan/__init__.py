@@ -207,9 +207,10 @@ def make_plan(  # noqa: PLR0913
             Problem(file, key, text)
             for key, text in (
                 *checks.settings(recipe),
+                *(checks.training(recipe) if trains else ()),
                 *(checks.family(recipe, memory.family(model, recipe.model)) if trains else ()),
                 *checks.sides(rows, eval_rows, overlong, trains=trains),
-                *checks.rows(recipe, rows or eval_rows, lengths),
+                *checks.rows(recipe, rows or eval_rows, lengths, trains=trains),
                 *(checks.groups(recipe, len(rows), processor.model_input_names) if trains else []),
                 *checks.leaks([snapshot for snapshot, _ in parts], scored),
                 *checks.too_large(need),
@@ -272,12 +273,26 @@ def _processor(model: ModelRef, recipe: Recipe, file: str) -> Any:
     from vlmrecipes.models.load import load_processor
 
     try:
-        return load_processor(model, trust_remote_code=recipe.model.trust_remote_code)
+        processor = load_processor(model, trust_remote_code=recipe.model.trust_remote_code)
     except (OSError, ValueError) as error:
         reason = str(error).splitlines()[0]
         raise InputError.one(
             f"{model.id}: its processor cannot be loaded: {reason}", file=file, key="model.id"
         ) from None
+    if problem := _unfit(processor):
+        raise InputError.one(f"{model.id} {problem}", file=file, key="model.id")
+    return processor
+
+
+def _unfit(processor: Any) -> str:
+    """Return why rows of pictures and chats cannot be made with a processor; empty when they can."""
+    if not hasattr(processor, "image_processor") or not hasattr(processor, "tokenizer"):
+        return (
+            "reads no pictures: its processor has no image processor beside a tokenizer; name a vision-language model"
+        )
+    if not (processor.chat_template or processor.tokenizer.chat_template):
+        return "has no chat template: name its instruction-tuned sibling, or add chat_template.jinja to a local copy"
+    return ""
 
 
 @paused()

@@ -35,7 +35,21 @@ def too_large(need: int) -> Found:
 
 
 def settings(recipe: Recipe) -> Found:
-    """Return what this version, or this machine, cannot do."""
+    """Return what this version, or this machine, cannot do to load a model and score it."""
+    from vlmrecipes.models.load import device
+
+    problems: Found = []
+    if recipe.eval.engine == "unsloth" and find_spec("unsloth") is None:
+        problems.append(("eval.engine", "unsloth is not installed: pip install 'vlmrecipes[unsloth]', or use 'hf'"))
+    if recipe.eval.adapter == "merged" and recipe.model.load_in in ("4bit", "8bit"):
+        problems.append(("eval.adapter", "merging into quantised weights changes them: use 'live'"))
+    if recipe.model.load_in in ("4bit", "8bit") and device() == "cpu":
+        problems.append(("model.load_in", f"{recipe.model.load_in!r} needs a GPU: use '16bit' on this machine"))
+    return problems
+
+
+def training(recipe: Recipe) -> Found:
+    """Return what this version, or this machine, cannot do to train."""
     from vlmrecipes.models.load import device
 
     problems: Found = []
@@ -45,14 +59,11 @@ def settings(recipe: Recipe) -> Found:
     if recipe.eval.engine in EXTERNAL:
         ways = f"use it with `vlmrecipes evaluate --engine {recipe.eval.engine}`"
         problems.append(("eval.engine", f"{recipe.eval.engine!r} cannot load what is trained here: {ways}"))
-    if recipe.eval.engine == "unsloth" and find_spec("unsloth") is None:
-        problems.append(("eval.engine", "unsloth is not installed: pip install 'vlmrecipes[unsloth]', or use 'hf'"))
-    if recipe.eval.adapter == "merged" and recipe.model.load_in in ("4bit", "8bit"):
-        problems.append(("eval.adapter", "merging into quantised weights changes them: use 'live'"))
     if recipe.lora and recipe.model.init == "config":
         problems.append(("lora", "adapters on random weights learn nothing: leave [lora] out with init = 'config'"))
-    if recipe.model.load_in in ("4bit", "8bit") and device() == "cpu":
-        problems.append(("model.load_in", f"{recipe.model.load_in!r} needs a GPU: use '16bit' on this machine"))
+    if recipe.lora is None and recipe.model.load_in in ("4bit", "8bit"):
+        why = f"{recipe.model.load_in} weights cannot be trained themselves"
+        problems.append(("lora", f"{why}: add [lora], or use model.load_in = '16bit'"))
     if recipe.train.optimizer == "adamw_8bit" and device() == "cpu":
         problems.append(("train.optimizer", "'adamw_8bit' needs a GPU: use 'adamw_torch' on this machine"))
     return problems
@@ -109,7 +120,7 @@ def sides(rows: Sequence[Row], eval_rows: Sequence[Row], overlong: int, *, train
     return problems
 
 
-def rows(recipe: Recipe, rows: Sequence[Row], lengths: tokens.Lengths | None) -> Found:
+def rows(recipe: Recipe, rows: Sequence[Row], lengths: tokens.Lengths | None, *, trains: bool) -> Found:
     """Return a problem for rows that would be cut, and for rows with nothing to learn."""
     if lengths is None:
         return []
@@ -124,7 +135,7 @@ def rows(recipe: Recipe, rows: Sequence[Row], lengths: tokens.Lengths | None) ->
                 f"{found}: nothing is cut; raise it, set model.overlong = 'drop', or lower prepare.max_side of the data",
             )
         )
-    blind = [place for place, row in enumerate(rows) if not row.images] if recipe.train.sharded else []
+    blind = [place for place, row in enumerate(rows) if not row.images] if trains and recipe.train.sharded else []
     if blind:
         why = f"{len(blind)} rows have no picture ({_some(rows, blind)}), and devices must compute the same layers together"
         problems.append(("train.sharded", f"{why}: leave these rows out, or use whole weights on each device"))

@@ -20,21 +20,29 @@ if TYPE_CHECKING:
 SHOWN = 3
 
 
-def rows_seen(
-    processor: Any, rows: Sequence[Row], lengths: NDArray[np.int32], readers: Sequence[Reader], *, responses_only: bool
+def rows_seen(  # noqa: PLR0913
+    processor: Any,
+    rows: Sequence[Row],
+    lengths: NDArray[np.int32],
+    readers: Sequence[Reader],
+    *,
+    responses_only: bool,
+    rewarded: bool = False,
 ) -> list[dict[str, Any]]:
     """Return the shortest row, one in the middle and the longest, made into batches as a training makes them.
 
     Each is `{"sample", "tokens", "learned", "pictures": [{"size", "seen"}], "text", "answer"}`: tokens in all and learned,
     the stored size as [width, height] and what the model sees (see `models.seen`), what is read, with the tokens of a
-    picture counted, and the learned tokens decoded again.
+    picture counted, and the learned tokens decoded again. Where the model's own answers are `rewarded`, tokens are those of
+    the prompt, none of the row's is learned, and `answer` is the reference.
     """
     import numpy as np
 
     order = np.argsort(lengths, kind="stable")
     places = dict.fromkeys(order[np.linspace(0, len(order) - 1, min(SHOWN, len(order))).astype(int)].tolist())
     collator = Collator(processor, responses_only)
-    return [_seen(collator, rows[place], readers[rows[place].part]) for place in places]
+    seen = [_seen(collator, rows[place], readers[rows[place].part]) for place in places]
+    return [_rewarded(found, rows[place]) for found, place in zip(seen, places, strict=True)] if rewarded else seen
 
 
 def _seen(collator: Collator, row: Row, reader: Reader) -> dict[str, Any]:
@@ -50,6 +58,10 @@ def _seen(collator: Collator, row: Row, reader: Reader) -> dict[str, Any]:
         "text": _counted(collator.processor, ids[labels == IGNORE].tolist()),
         "answer": collator.processor.tokenizer.decode(labels[labels != IGNORE]),
     }
+
+
+def _rewarded(found: dict[str, Any], row: Row) -> dict[str, Any]:
+    return found | {"tokens": found["tokens"] - found["learned"], "learned": 0, "answer": row.answer}
 
 
 def _picture(processor: Any, width: int, height: int) -> dict[str, Any]:

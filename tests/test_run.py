@@ -344,6 +344,11 @@ def dies_when_it_has_trained(project: Project, folder: Path) -> bool:
         return one.wait(240) == -signal.SIGKILL
 
 
+def test_a_revision_that_is_set_is_that_of_the_model_that_is_scored(project: Project) -> None:
+    words = ("evaluate", RECIPE, "--model", "builtin:reader", "--set", "model.revision=main")
+    assert "is a folder and has no revision" in project.refuses(*words)["model.id"]
+
+
 def test_a_resumed_run_cannot_be_told_other_settings(project: Project) -> None:
     words = ("run", "--resume", "latest", "--set", "train.steps=9", "--data", "other@1")
     assert "--data, --set: a resumed run goes on as it was planned" in project.refuses(*words)["--resume"]

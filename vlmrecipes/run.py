@@ -130,6 +130,8 @@ def evaluate_model(  # noqa: PLR0913
         if not model:
             raise InputError.one("say which model is scored: a model id, a folder, or a run", key="--model")
         base, tuned = scored_model(model, store)
+        asked = {override.partition("=")[0] for override in overrides}
+        base = {key: value for key, value in base.items() if key == "id" or f"model.{key}" not in asked}
         recipe = recipe.model_copy(update={"model": recipe.model.model_copy(update=base)})
         check_trust(recipe, str(file), allowed=trust_remote_code)
         plan = make_plan(recipe, store=store, file=str(file), snapshots=swapped(swaps), trains=False, tuned=tuned)

@@ -1,7 +1,9 @@
 """A small HTTP server that speaks OpenAI's chat completions and answers with a model of transformers.
 
 Requests are parsed, images decoded from their data URLs, and the model generates: nothing is made up. `faults` holds
-what goes wrong first: HTTP statuses, `garbage`, `empty`, `hang`, `drop`.
+what goes wrong first: HTTP statuses, `garbage`, `empty`, `hang`, `drop`, `zip` (a body that is not the gzip it is said to
+be), `later` (a Retry-After that is no number), `echo` (the key in an error) and `odd` (an answer that holds half a character,
+the key as JSON may write it, and a number of tokens that nothing can hold).
 """
 
 from __future__ import annotations
@@ -21,6 +23,12 @@ import torch
 from PIL import Image
 
 MODEL = "reader"
+ODD: dict[str, tuple[int, bytes, dict[str, str]]] = {
+    "garbage": (200, b"<html>gateway</html>", {}),
+    "empty": (200, b'{"choices": []}', {}),
+    "zip": (200, b"no gzip", {"Content-Encoding": "gzip"}),
+    "later": (503, b"busy", {"Retry-After": "\xb2"}),
+}
 
 
 @dataclass
@@ -68,6 +76,14 @@ class Server:
         return {"choices": [choice], "usage": {"completion_tokens": len(ids)}}
 
 
+def odd(key: str) -> bytes:
+    """Return an answer that no file could keep as it is."""
+    told = json.dumps(f"{key} half \ud83d").replace("-", "\\u002D")
+    return (
+        f'{{"choices": [{{"message": {{"content": {told}}}}}], "usage": {{"completion_tokens": 1{"0" * 30}}}}}'.encode()
+    )
+
+
 def _image(part: dict[str, Any]) -> Image.Image:
     head, _, data = part["image_url"]["url"].partition(",")
     assert head.startswith("data:image/")
@@ -94,12 +110,14 @@ def serving(server: Server) -> Iterator[Server]:  # noqa: C901 - a branch for ev
                 self.reply(404, b'{"error": {"message": "no such model"}}')
             elif isinstance(fault, int):
                 self.reply(fault, b'{"error": {"message": "not now"}}', {"Retry-After": "0"} if fault == 429 else {})
-            elif fault == "garbage":
-                self.reply(200, b"<html>gateway</html>")
-            elif fault == "empty":
-                self.reply(200, b'{"choices": []}')
+            elif fault in ODD:
+                self.reply(*ODD[fault])
             elif fault == "drop":
                 self.connection.close()
+            elif fault == "echo":
+                self.reply(400, f"what is {'.' * 180}{self.headers.get('Authorization')}?".encode())
+            elif fault == "odd":
+                self.reply(200, odd(server.key))
             else:
                 if fault == "hang":
                     time.sleep(1.5)

@@ -70,7 +70,7 @@ def main(folder: Path, only: str = "") -> int:
 def _tell(folder: Path, failure: str) -> None:
     """Say why it failed; of several processes, the first to fail knows."""
     if not (folder / FAILURE).exists():
-        atomic.write_bytes(folder / FAILURE, failure.encode())
+        atomic.write_bytes(folder / FAILURE, failure.encode("utf-8", "replace"))
 
 
 def _end_with_parent() -> None:

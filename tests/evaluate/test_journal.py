@@ -13,7 +13,7 @@ from watched import Watched
 from vlmrecipes.evaluate.engines import Prediction
 from vlmrecipes.evaluate.engines.hf import HfEngine
 from vlmrecipes.evaluate.generate import generate
-from vlmrecipes.evaluate.journal import Journal
+from vlmrecipes.evaluate.journal import Journal, append
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*is not writable.*:UserWarning")
 ROWS = 8
@@ -48,6 +48,18 @@ def test_killed_and_gone_on_with_repeats_no_finished_row(tmp_path: Path) -> None
     assert not kept & set(asked)
     assert found == work(tmp_path / "other.jsonl")[0]
     assert len(Journal(path).finished(lines(MemoryReader(), ROWS))) == ROWS
+
+
+def test_a_text_of_half_characters_is_read_as_what_can_be_kept(tmp_path: Path) -> None:
+    path, given = tmp_path / "rows.jsonl", lines(MemoryReader(), 2)
+    texts = ["a\ud800", "\ufeffb\U0001f600\udc00c"]
+    rows = [
+        {"id": one.id, "text": text, "tokens": 1, "truncated": False, "error": ""}
+        for one, text in zip(given, texts, strict=True)
+    ]
+    append(path, rows)
+    found = Journal(path).finished(given)
+    assert [one.text for one in found.values()] == ["a\ufffd", "\ufeffb\U0001f600\ufffdc"]
 
 
 def test_rows_that_failed_are_tried_again(tmp_path: Path) -> None:

@@ -56,7 +56,7 @@ def test_a_server_answers_as_the_same_model_in_process(server: Server, network: 
     assert 1 < server.most_at_once <= 3
 
 
-@pytest.mark.parametrize("fault", [429, 500, 503, "garbage", "empty", "hang", "drop"])
+@pytest.mark.parametrize("fault", [429, 500, 503, "garbage", "empty", "hang", "drop", "zip", "later"])
 def test_what_goes_wrong_once_is_tried_again(server: Server, fault: Any) -> None:
     reader = MemoryReader()
     server.faults = [fault, fault]
@@ -97,6 +97,21 @@ def test_a_wrong_key_or_model_ends_it_and_the_key_is_told_nowhere(
     assert "sk-right" not in json.dumps(found.stats)
     with pytest.raises(RunError, match="refuses model 'other'"):
         answers(server, lines(reader, 2), reader, key_env="MY_KEY", model="other")
+
+
+def test_what_a_server_echoes_is_kept_without_the_key(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "a-key-of-no-known-shape/+")
+    server.key, server.faults, reader = "a-key-of-no-known-shape/+", ["echo", "odd"], MemoryReader()
+    found = {one.text: one for one in answers(server, lines(reader, 3), reader, concurrency=1).predictions}
+    assert found[None].error.endswith("Bearer ***?")
+    assert found["*** half \ufffd"].tokens == openai.MOST_TOKENS
+
+
+def test_a_key_that_stands_in_for_none_hides_no_answer(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "i")
+    reader = MemoryReader()
+    found = answers(server, lines(reader, 2), reader).predictions
+    assert not [one for one in found if one.text is None or "***" in one.text]
 
 
 def test_a_server_that_is_gone_ends_it(server: Server) -> None:

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from vlmrecipes.records.environment import command, environment, without_secrets
+from vlmrecipes.masking import without_secrets
+from vlmrecipes.records.environment import command, environment
 
 
 def test_the_environment_is_plain_json_without_secrets(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from vlmrecipes.fingerprint import canonical, sha256
+from vlmrecipes.masking import HIDDEN, without_secrets
 
 SECONDS = 10.0
 """A helper program that takes longer is given up on."""
@@ -21,11 +22,7 @@ ALLOWED = ("CUDA_VISIBLE_DEVICES", "OMP_NUM_THREADS")
 PREFIX = "VLMRECIPES_"
 SECRET_NAMES = ("TOKEN", "KEY", "SECRET", "PASSWORD", "PASSWD", "CREDENTIAL")
 
-HIDDEN = "***"
 _SECRET_WORDS = {"token", "key", "apikey", "secret", "password", "passwd", "credential", "credentials"}
-_USER_INFO = re.compile(r"(?<=://)[^/\s]*@")
-_QUERY = re.compile(r"(?i)([?&][^=&\s]*(?:token|key|secret|password|signature|credential)[^=&\s]*=)[^&\s]+")
-_KNOWN_TOKENS = re.compile(r"\b(?:hf_|sk-|gh[pousr]_|github_pat_|AKIA)[A-Za-z0-9_-]{12,}")
 
 
 def environment() -> dict[str, Any]:
@@ -43,12 +40,6 @@ def environment() -> dict[str, Any]:
         "packages": packages,
         "packages_sha256": sha256(canonical(packages)),
     }
-
-
-def without_secrets(text: str) -> str:
-    """Return `text` without user names and passwords in URLs, signed query values and well-known token shapes."""
-    text = _USER_INFO.sub("", text)
-    return _KNOWN_TOKENS.sub(HIDDEN, _QUERY.sub(rf"\g<1>{HIDDEN}", text))
 
 
 def command(arguments: Sequence[str]) -> list[str]:

@@ -11,10 +11,10 @@ from vlmrecipes.data.sample import Split
 from vlmrecipes.data.snapshot import Snapshot, open_snapshot, samples_fingerprint
 from vlmrecipes.errors import InputError
 from vlmrecipes.fingerprint import file_sha256, fingerprint
+from vlmrecipes.masking import without_secrets
 from vlmrecipes.models.catalog import ModelRef, resolve
 from vlmrecipes.plan import Plan
 from vlmrecipes.recipe import Recipe
-from vlmrecipes.records.environment import without_secrets
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -30,8 +30,9 @@ from typing import Any, Literal, NoReturn
 
 from vlmrecipes.errors import RunError, StoreError
 from vlmrecipes.fingerprint import file_sha256, fingerprint
+from vlmrecipes.masking import without_secrets
 from vlmrecipes.records import atomic, process
-from vlmrecipes.records.environment import command, environment, without_secrets
+from vlmrecipes.records.environment import command, environment
 
 VERSION = 1
 """Version of the record's format. A newer one is refused, an older one is read."""

@@ -6,6 +6,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
+from vlmrecipes.masking import without_secrets
+
 if TYPE_CHECKING:
     from vlmrecipes.data.sample import Sample
 
@@ -25,10 +27,16 @@ class Prediction:
     error: str = ""
     """Why `text` is None."""
 
+    def __post_init__(self) -> None:
+        """Make Unicode of `text`: a lone half of a surrogate pair, which a server may send, can be kept in no file."""
+        if self.text and not self.text.isascii():
+            whole = self.text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+            object.__setattr__(self, "text", whole)
+
 
 def failed(sample: Sample, error: BaseException | str) -> Prediction:
-    """Return the prediction of a row that could not be answered; the first line of the error is its reason."""
-    said = f"{type(error).__name__}: {error}" if isinstance(error, BaseException) else error
+    """Return the prediction of a row that could not be answered; its reason is the error's first line, without secrets."""
+    said = without_secrets(f"{type(error).__name__}: {error}" if isinstance(error, BaseException) else error)
     return Prediction(id=sample.id, text=None, tokens=0, truncated=False, error=(said.splitlines() or [""])[0])
 
 

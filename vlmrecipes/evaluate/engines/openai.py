@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from vlmrecipes.errors import RunError
 from vlmrecipes.evaluate.engines import Answered, Images, Prediction, failed
+from vlmrecipes.masking import masked
 from vlmrecipes.recipe import OpenAI
 
 if TYPE_CHECKING:
@@ -32,6 +33,8 @@ FIRST_WAIT, LONGEST_WAIT = 0.5, 60.0
 """Seconds before trying again: doubled every time, a random half of it left out."""
 MOST_BYTES = 16 * 2**20
 """Of an answer."""
+MOST_TOKENS = 2**31 - 1
+"""Of an answer; a server that tells more is wrong, and no file can keep the number."""
 SHOWN = 300
 """Characters of a server's error that are passed on."""
 KINDS = {b"\x89PNG": "png", b"\xff\xd8\xff": "jpeg", b"GIF8": "gif", b"RIFF": "webp"}
@@ -123,10 +126,10 @@ class OpenAIEngine:
                 data = self._read(response)
         except httpx.TimeoutException:
             raise _AgainError(f"no answer within {self.settings.timeout:g} s") from None
-        except httpx.TransportError as error:
+        except httpx.RequestError as error:
             gone = isinstance(error, httpx.ConnectError)
             raise _AgainError(f"{type(error).__name__}: {error}", gone=gone) from None
-        return _judged(response.status_code, response.headers, data, self.settings)
+        return _judged(response.status_code, response.headers, masked(data, self._key), self.settings)
 
     def _read(self, response: httpx.Response) -> bytes:
         """Return the body. A server that drips is given no more time than one that hangs."""
@@ -211,7 +214,7 @@ def _judged(status: int, headers: Mapping[str, str], data: bytes, settings: Open
 
 def _seconds(text: str) -> float | None:
     """Return a Retry-After in seconds (RFC 9110, 10.2.3); dates are not read."""
-    return float(text) if text.isdigit() else None
+    return float(text) if text.isascii() and text.isdigit() else None
 
 
 def _prediction(sample: Sample, answer: Any) -> Prediction:
@@ -224,4 +227,5 @@ def _prediction(sample: Sample, answer: Any) -> Prediction:
         raise _AgainError(f"no choices in the answer: {json.dumps(answer)[:SHOWN]}") from None
     if not isinstance(text, str) or not isinstance(tokens, int):
         raise _AgainError(f"no text in the answer: {json.dumps(answer)[:SHOWN]}")
+    tokens = min(max(tokens, 0), MOST_TOKENS)
     return Prediction(id=sample.id, text=text, tokens=tokens, truncated=choice.get("finish_reason") == "length")

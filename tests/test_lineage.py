@@ -9,9 +9,11 @@ import pytest
 from command import inside, one_object
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 
 from vlmrecipes.data.snapshot import open_snapshot
 from vlmrecipes.errors import InputError
+from vlmrecipes.ingestion import ingest
 from vlmrecipes.lineage.trace import _redo, lineage_of, touched_by
 from vlmrecipes.records import predictions, record
 from vlmrecipes.records.graph import KINDS, Graph, add_run
@@ -99,6 +101,28 @@ def test_an_export_is_traced_to_its_run(scored: Scored) -> None:
     assert kinds(view)["run"][0]["run"] == scored.whole
     assert "file" in kinds(view)
     assert touched_by("jsonl-0", store=scored.store)["exports"] == ["/models/merged"]
+
+
+def test_every_file_that_was_prepared_as_one_image_is_known_and_what_was_left_out_is_told(tmp_path: Path) -> None:
+    Image.new("RGB", (40, 30), "teal").save(tmp_path / "a.png")
+    Image.open(tmp_path / "a.png").save(tmp_path / "b.bmp")
+    rows = [{"image": name, "text": "teal"} for name in ("a.png", "b.bmp")]
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    source = 'type = "jsonl"\npath = "rows.jsonl"\nimage = "{image}"\nprompt = "?"\nanswer = "{text}"\n'
+    (tmp_path / "set.toml").write_text(f'name = "set"\n[[source]]\n{source}')
+    store = str(tmp_path / "store")
+    assert ingest(tmp_path / "set.toml", store=store, workers=1)["images"] == 1
+    digests = [hashlib.sha256((tmp_path / row["image"]).read_bytes()).hexdigest() for row in rows]
+    for digest in digests:
+        view = lineage_of(digest, store=store)
+        assert {node["sha256"] for node in kinds(view)["file"] if node["label"] == "original image"} == set(digests)
+        assert [each["snapshot"] for each in view["seen"]["snapshots"]] == ["set@1"]
+        (drop,) = view["seen"]["left_out"]
+        assert (drop["snapshot"], drop["source"], drop["reason"]) == ("set@1", "jsonl-0", "duplicate")
+        assert drop["row"] in {"rows.jsonl:1", "rows.jsonl:2"}
+    assert (
+        f"left out of set@1: jsonl-0 {drop['row']}: duplicate: " in inside("lineage", digest, "--store", store).stdout
+    )
 
 
 def test_what_is_not_there_is_wrong_input(scored_store: Scored) -> None:

@@ -10,8 +10,9 @@ import pytest
 from curated import declared, ingested, project
 
 from vlmrecipes.data.snapshot import open_snapshot
-from vlmrecipes.data.store import Store
+from vlmrecipes.data.store import ORIGINS, Store
 from vlmrecipes.errors import StoreError
+from vlmrecipes.lineage.trace import lineage_of
 
 LACKING = {"samples-pages": "key", "images": "phash256", "drops-pages": "images", "files-pages": "bytes"}
 
@@ -34,6 +35,15 @@ def test_ingest_into_it_is_refused_before_any_work(made: Path, tmp_path: Path, t
         f"the table '{table}' has no {LACKING[table]}: an older version of vlmrecipes made this store; "
     )
     assert str(error.value).endswith("ingest and run in a fresh one (--store DIR)")
+
+
+def test_origins_that_name_no_file_are_brought_up_to_date(made: Path, tmp_path: Path) -> None:
+    store = str(shutil.copytree(made / "store", tmp_path / "store"))
+    Store(store).table(ORIGINS).drop_columns(["source_sha256"])
+    digest = open_snapshot(store, "pages").columns("images", ("source_sha256",))["source_sha256"][0].as_py()
+    assert lineage_of(digest, store=store)["of"]
+    assert ingested(made / "set.toml", Path(store))["unchanged"]
+    assert "source_sha256" in Store(store).table(ORIGINS).schema.names
 
 
 def test_a_column_that_a_snapshot_has_not_is_told(made: Path) -> None:

@@ -17,7 +17,7 @@ TOLD = "lance error: Too many concurrent writers. Attempted 2 times, but failed 
 
 
 def origins(*names: str) -> pa.Table:
-    return pa.table({"origin": list(names), "key": ["k"] * len(names)}, schema=origin_schema())
+    return pa.Table.from_pylist([{"origin": name, "key": "k"} for name in names], schema=origin_schema())
 
 
 @pytest.mark.parametrize("told", [TOLD, "Retryable commit conflict for version 7"])

@@ -37,6 +37,8 @@ def _seen(seen: Mapping[str, Any]) -> Iterator[str]:
     for each in seen.get("runs", ()):
         verb = "learned from" if each["role"] == "train" else "scored on"
         yield f"{verb} by {each['run']} ({each['snapshot']})"
+    for each in seen.get("left_out", ()):
+        yield f"left out of {each['snapshot']}: {each['source']} {each['row']}: {each['reason']}: {each['message']}"
 
 
 def _nodes(view: Mapping[str, Any]) -> dict[str, dict[str, Any]]:

@@ -174,13 +174,15 @@ def image_schema() -> pa.Schema:
 
 
 def origin_schema() -> pa.Schema:
-    """Return the Arrow schema of the origins table: which image comes of which bytes, crop and policy.
+    """Return the Arrow schema of the origins table: which image comes of which bytes (their SHA-256), crop and policy.
 
-    Several origins may give one image. Losing a row costs work, nothing else.
+    Several origins may give one image. Losing a row costs work, and lineage the file that it names, nothing else.
     """
     import pyarrow as pa
 
-    return pa.schema([primary_key("origin"), pa.field("key", pa.string(), nullable=False)])
+    return pa.schema(
+        [primary_key("origin"), pa.field("key", pa.string(), nullable=False), ("source_sha256", pa.string())]
+    )
 
 
 def drop_schema() -> pa.Schema:

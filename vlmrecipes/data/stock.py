@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
@@ -33,7 +33,7 @@ class Stock:
         self._known: dict[str, Picture] = {}
         self._keys: set[str] = set()
         self._images: list[pa.RecordBatch] = []
-        self._origins: dict[str, str] = {}
+        self._origins: list[dict[str, str]] = []
         self._bytes = 0
 
     def __iter__(self) -> Iterator[str]:
@@ -51,12 +51,13 @@ class Stock:
 
     def add(self, images: pa.RecordBatch) -> list[Picture]:
         """Return what settling needs to know of each image of an outcome; new ones wait to be written."""
-        origins = images["origin"].to_pylist()
+        origins, originals = images["origin"].to_pylist(), images["source_sha256"].to_pylist()
         fresh = []
         for place, (origin, picture) in enumerate(zip(origins, pictures_of(images), strict=True)):
             if picture.key is None or origin in self._known:
                 continue
-            self._known[origin], self._origins[origin] = picture, picture.key
+            self._known[origin] = picture
+            self._origins.append({"origin": origin, "key": picture.key, "source_sha256": originals[place]})
             if picture.key not in self._keys:
                 self._keys.add(picture.key)
                 fresh.append(place)
@@ -74,7 +75,7 @@ class Stock:
         """Let the thread write what waits, when it has written what waited before."""
         self._written()
         self._writing = self._thread.submit(_write, self._store, self._images, self._origins)
-        self._images, self._origins, self._bytes = [], {}, 0
+        self._images, self._origins, self._bytes = [], [], 0
 
     def _written(self) -> None:
         self._opened.result()
@@ -87,12 +88,11 @@ class Stock:
         self._written()
 
 
-def _write(store: Store, images: list[pa.RecordBatch], origins: Mapping[str, str]) -> None:
+def _write(store: Store, images: list[pa.RecordBatch], origins: Sequence[Mapping[str, str]]) -> None:
     """Write images first, so that no origin names one that is not there."""
     import pyarrow as pa
 
     if images:
         store.add_images(pa.Table.from_batches(images).cast(image_schema()))
     if origins:
-        columns = {"origin": list(origins), "key": list(origins.values())}
-        store.add_origins(pa.table(columns, schema=origin_schema()))
+        store.add_origins(pa.Table.from_pylist(list(origins), schema=origin_schema()))

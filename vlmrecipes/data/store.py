@@ -82,8 +82,11 @@ class Store:
         return self._of_today(IMAGES, image_schema())
 
     def origins(self) -> Any:
-        """Return the table of what images were prepared from; no snapshot names it."""
-        return self.table(ORIGINS, origin_schema())
+        """Return the table of what images were prepared from; no snapshot names it, so an older one gets what it lacks."""
+        table = self.table(ORIGINS, origin_schema())
+        if set(origin_schema().names) - set(table.schema.names):
+            _again(table, lambda: _grow(table, origin_schema()))
+        return table
 
     def samples(self, dataset: str) -> Any:
         """Return the samples table of a dataset. Raises StoreError when an older version of this program made it."""
@@ -156,6 +159,12 @@ def data_files(dataset: Any) -> dict[str, int]:
     """Return the bytes of each data file of a version of a table, a Lance dataset, by path."""
     files = (file for fragment in dataset.get_fragments() for file in fragment.data_files())
     return {file.path: file.file_size_bytes or 0 for file in files}
+
+
+def _grow(table: Any, schema: pa.Schema) -> None:
+    """Add the columns of `schema` that a table lacks, without values."""
+    if absent := [field for field in schema if field.name not in table.schema.names]:
+        table.add_columns(absent)
 
 
 def need_columns(table: Any, names: Iterable[str]) -> None:

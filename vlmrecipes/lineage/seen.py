@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from vlmrecipes.data.manifests import all_manifests
 from vlmrecipes.data.snapshot import Snapshot
-from vlmrecipes.data.store import IMAGES, Store
+from vlmrecipes.data.store import IMAGES, ORIGINS, Store
 from vlmrecipes.lineage.whole import add_file
 from vlmrecipes.records.graph import Graph
 
@@ -17,12 +17,64 @@ FACTS = ("key", "source_sha256", "pixels", "width", "height", "format", "source_
 
 
 def images(store: str, digest: str) -> list[dict[str, Any]]:
-    """Return the images whose key, original file or pixels have the SHA-256 `digest`, or one that begins so."""
+    """Return the images whose key, pixels or one of whose original files have the SHA-256 `digest`, or one that begins so.
+
+    Each has `FACTS` and `originals`, the SHA-256 of every file that it was prepared from.
+    """
     there = Store(store)
     if not HEX.fullmatch(digest) or not there.has(IMAGES):
         return []
+    prepared = _listed(row["key"] for row in _origins(there, f"source_sha256 LIKE '{digest}%'"))
     where = " OR ".join(f"{column} LIKE '{digest}%'" for column in ("key", "source_sha256", "pixels"))
+    where += f" OR key IN ({prepared})" if prepared else ""
     rows: list[dict[str, Any]] = there.table(IMAGES).search().where(where).select(list(FACTS)).to_arrow().to_pylist()
+    return _with_originals(there, rows)
+
+
+def _with_originals(store: Store, rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    found = {row["key"]: {row["source_sha256"]} for row in rows}
+    for origin in _origins(store, f"key IN ({_listed(found)})") if found else ():
+        found[origin["key"]].add(origin["source_sha256"])
+    return [row | {"originals": sorted(filter(None, found[row["key"]]))} for row in rows]
+
+
+def _origins(store: Store, condition: str) -> list[dict[str, Any]]:
+    """Return `key` and `source_sha256` of the origins that satisfy an SQL `condition`; none in a store of an older version."""
+    table = store.table(ORIGINS) if store.has(ORIGINS) else None
+    if table is None or "source_sha256" not in table.schema.names:
+        return []
+    rows: list[dict[str, Any]] = table.search().where(condition).select(["key", "source_sha256"]).to_arrow().to_pylist()
+    return rows
+
+
+def _listed(keys: Iterable[str]) -> str:
+    """Return keys as SQL lists them."""
+    return ", ".join(f"'{key}'" for key in sorted(set(keys)))
+
+
+def holders(store: str, keys: Iterable[str]) -> list[tuple[Snapshot, list[dict[str, Any]]]]:
+    """Return the rows of every snapshot's samples that show one of these images."""
+    return samples(store, _shows(keys))
+
+
+def _shows(keys: Iterable[str]) -> str:
+    return f"array_has_any(images, [{_listed(keys)}])"
+
+
+def left_out(store: str, keys: Iterable[str]) -> list[dict[str, Any]]:
+    """Return the rows with one of these images that snapshots left out: `snapshot, source, row, reason, message`."""
+    return [
+        {"snapshot": manifest["snapshot"], "row": drop.pop("key"), **drop}
+        for manifest in all_manifests(store)
+        for drop in _drops(Snapshot(store, manifest).table("drops"), _shows(keys))
+    ]
+
+
+def _drops(table: Any, condition: str) -> list[dict[str, Any]]:
+    if "images" not in table.schema.names:  # an older version made it
+        return []
+    names = ["source", "key", "reason", "message"]
+    rows: list[dict[str, Any]] = table.search().where(condition).select(names).to_arrow().to_pylist()
     return rows
 
 
@@ -63,8 +115,8 @@ def _files_of(row: Mapping[str, Any], files: Sequence[Mapping[str, Any]]) -> lis
 
 
 def add_image(graph: Graph, image: Mapping[str, Any]) -> str:
-    """Add an image and the file that it was before it was prepared. Return its id."""
+    """Add an image of `images` and the files that it was prepared from. Return its id."""
     key = graph.add("image", image["key"], f"image {image['key'][:12]}", **{name: image[name] for name in FACTS})
-    if digest := image["source_sha256"]:
+    for digest in image["originals"]:
         graph.link(graph.add("file", digest, "original image", sha256=digest), key, "prepared as")
     return key

@@ -26,7 +26,8 @@ def lineage_of(name: str, *, store: str) -> dict[str, Any]:
 
     `name` is a run (id, its beginning, `latest`), a snapshot, a sample's id or `RUN:SAMPLE` for its prediction, the SHA-256
     (or 8 digits of it and more) of an image or of a source file, or the path of an export. `seen` tells which snapshots
-    hold it on which side, `{snapshot, split, samples}`, and which runs used that side, `{run, role, snapshot}`.
+    hold it on which side, `{snapshot, split, samples}`, which runs used that side, `{run, role, snapshot}`, and for an image,
+    or a file that was prepared as one, which rows with it were left out, `{snapshot, source, row, reason, message}`.
 
     Raises InputError that says what was looked for.
     """
@@ -78,9 +79,10 @@ def _digest(graph: Graph, digest: str, store: str) -> tuple[list[str], dict[str,
     """Return the images with this SHA-256, or the files; None when there is neither."""
     if found := seen.images(store, digest):
         starts = [seen.add_image(graph, image) for image in found]
-        keys = ", ".join(f"'{image['key']}'" for image in found)
-        holders = seen.samples(store, f"array_has_any(images, [{keys}])")
+        keys = [image["key"] for image in found]
+        holders = seen.holders(store, keys)
         _, told = _samples(graph, holders)
+        told["seen"]["left_out"] = seen.left_out(store, keys)
         for snapshot, rows in holders:
             for row in rows[:SHOWN]:
                 for image in found:

@@ -41,6 +41,18 @@ def test_wildcards_and_braces_name_files_in_order(file: Path, text: str, names: 
     assert [name for name, _ in declared_files(text, file, "path").named()] == names
 
 
+def test_two_stars_enter_linked_folders_and_no_circle(file: Path) -> None:
+    (file.parent / "a" / "more").symlink_to(file.parent / "b")
+    (file.parent / "b" / "up").symlink_to(file.parent)
+    names = ["0.tar", "1.tar", "more/deep/0.tar", "more/up/x[1].tar"]
+    assert [name for name, _ in declared_files("a/**/*.tar", file, "path").named()] == names
+    assert [name for name, _ in declared_files("a/**", file, "path").named()] == [*names[:2], "2.txt", *names[2:]]
+    assert [name for name, _ in declared_files("**/deep/**/0.tar", file, "path").named()] == [
+        "a/more/deep/0.tar",
+        "b/deep/0.tar",
+    ]
+
+
 @pytest.mark.parametrize(
     ("text", "told"),
     [

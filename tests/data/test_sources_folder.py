@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
+from PIL import Image
 from reading import good, problems, rows
 
 from vlmrecipes.data.declaration import read_declaration
 from vlmrecipes.data.sample import Drop
+from vlmrecipes.data.sources.folder import files
 from vlmrecipes.errors import InputError
+from vlmrecipes.ingestion import ingest
 
 SOURCE = 'type = "folder"\npath = "set"\nimage = "{image}"\nprompt = "Read."\nanswer = "{text}"\n'
 
@@ -74,9 +78,9 @@ def test_lines_without_an_image_and_broken_lines_are_drops(folder: Path) -> None
 
 def test_a_pattern_beside_metadata_and_one_that_leads_outside_are_problems(folder: Path) -> None:
     listed(folder / "metadata.jsonl", {"file_name": "a.png", "text": "A"})
-    patterns = ("*.png", "../*.png", "/etc/*", "")
+    patterns = ("*.png", "../*.png", "/etc/*", "", ".")
     told = problems(folder.parent, *(SOURCE + f'pattern = "{pattern}"\n' for pattern in patterns))
-    assert list(told) == [f"source[{number}].pattern" for number in range(4)]
+    assert list(told) == [f"source[{number}].pattern" for number in range(5)]
     assert "has no meaning beside metadata.jsonl" in told["source[0].pattern"]
 
 
@@ -99,6 +103,57 @@ def test_texts_beside_images_come_without_byte_order_mark_and_last_line_break(fo
     (folder / "deep" / "c.txt").write_bytes(b"c")
     found = good(folder.parent, SOURCE.replace("{image}", "{path}"))
     assert [row.references for row in found] == [("one\ntwo",), (" b \n",), ("c",)]
+
+
+def test_linked_folders_are_entered_once_on_each_way_and_what_lies_outside_is_a_drop(folder: Path) -> None:
+    (folder.parent / "elsewhere" / "deep").mkdir(parents=True)
+    for name in ("e.png", "e.txt", "deep/f.png"):
+        (folder.parent / "elsewhere" / name).write_bytes(b"x")
+    (folder / "again").symlink_to(folder / "deep")
+    (folder / "deep" / "up").symlink_to(folder)  # a circle
+    (folder / "self").symlink_to("self")
+    (folder / "gone.png").symlink_to("nowhere.png")
+    (folder / "linked").symlink_to(folder.parent / "elsewhere")
+    found = rows(folder.parent, SOURCE.replace("{image}", "{path}").replace("{text}", "{stem}"))
+    assert [(row.key, row.reason if isinstance(row, Drop) else "") for row in found] == [
+        ("a.png", ""),
+        ("again/b.png", ""),
+        ("again/c.png", ""),
+        ("deep/b.png", ""),
+        ("deep/c.png", ""),
+        ("gone.png", ""),  # and a drop when it is to be read
+        ("linked/deep/f.png", "outside_root"),
+        ("linked/e.png", "outside_root"),
+    ]
+    assert files(folder) == []
+    listed(folder / "deep" / "metadata.jsonl", {"file_name": "b.png", "text": "B"})
+    assert [row.images for row in good(folder.parent, SOURCE)] == [("again/b.png",), ("deep/b.png",)]
+    assert [name for name, _ in files(folder)] == ["again/metadata.jsonl", "deep/metadata.jsonl"]
+
+
+def test_links_that_multiply_folders_are_told(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("vlmrecipes.data.sources.files.MOST", 100)
+    for name in "123456":
+        (folder / name).mkdir()
+        for other in "123456":
+            (folder / name / other).symlink_to(folder / other)
+    told = problems(folder.parent, SOURCE)
+    assert "lead to more than 100 folders" in told["source[0].path"]
+
+
+def test_file_names_of_no_unicode_are_drops_with_their_name_spelled_out(folder: Path) -> None:
+    for name in (b"caf\xe9.png", b"caf\xe9.txt"):
+        Path(os.fsdecode(os.fsencode(folder) + b"/" + name)).write_bytes(b"x")
+    for name in ("a", "deep/b", "deep/c"):
+        (folder / f"{name}.txt").write_text(name)
+        Image.new("RGB", (8, 8)).save(folder / f"{name}.png")
+    source = SOURCE.replace("{image}", "{path}")
+    [drop] = [row for row in rows(folder.parent, source) if isinstance(row, Drop)]
+    assert (drop.key, drop.reason) == (r"caf\udce9.png", "bad_row")
+    assert r"caf\udce9.png: not Unicode text" in drop.message
+    (folder.parent / "set.toml").write_text(f'name = "set"\nmax_dropped = 0.5\n[[source]]\n{source}')
+    result = ingest(folder.parent / "set.toml", store=str(folder.parent / "store"), workers=1)
+    assert (result["rows"], result["drops"]) == ({"read": 4, "samples": 3, "dropped": 1}, {"bad_row": 1})
 
 
 def test_a_folder_whose_images_no_sample_would_show_is_a_problem(tmp_path: Path) -> None:

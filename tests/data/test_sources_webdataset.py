@@ -70,6 +70,15 @@ def test_texts_come_without_byte_order_mark_and_last_line_break(tmp_path: Path) 
     assert [row.references for row in good(tmp_path, SOURCE.format(path="a.tar"))] == [("one\ntwo",), ("x\n",)]
 
 
+def test_member_names_of_no_unicode_are_drops_where_they_are_used(tmp_path: Path) -> None:
+    tar(tmp_path / "a.tar", [("caf\udce9.jpg", b"j"), ("caf\udce9.txt", b"x")])
+    [row] = good(tmp_path, SOURCE.format(path="a.tar"))
+    assert row.key == r"a.tar:caf\udce9"
+    [drop] = rows(tmp_path, SOURCE.format(path="a.tar") + 'group = "{__key__}"\n')
+    assert isinstance(drop, Drop)
+    assert (drop.reason, drop.message.encode()[:9]) == ("bad_row", b"caf\\udce9")
+
+
 def test_gzipped_shards_and_globs_are_read(tmp_path: Path) -> None:
     tar(tmp_path / "plain.tar", [("1.jpg", b"j"), ("1.txt", b"one")])
     (tmp_path / "a.tar.gz").write_bytes(gzip.compress((tmp_path / "plain.tar").read_bytes()))

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from vlmrecipes.data.sources import Opened
+from vlmrecipes.data.sources.row import escaped
 from vlmrecipes.fingerprint import file_sha256, fingerprint
 
 IDENTITY = ("repo", "revision", "config", "part", "generator", "seed", "count")
@@ -15,7 +16,7 @@ IDENTITY = ("repo", "revision", "config", "part", "generator", "seed", "count")
 def read_files(sources: Sequence[Opened]) -> list[dict[str, Any]]:
     """Return `source, path, sha256, bytes` of every file that holds rows; paths are as row keys begin."""
     return [
-        {"source": opened.name, "path": name, "sha256": file_sha256(path), "bytes": path.stat().st_size}
+        {"source": opened.name, "path": escaped(name), "sha256": file_sha256(path), "bytes": path.stat().st_size}
         for opened in sources
         for name, path in opened.files()
     ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +13,7 @@ from vlmrecipes.data.images import ImageError, bound
 from vlmrecipes.data.sample import Drop, Reason, Split
 from vlmrecipes.data.source_tables import Rows
 from vlmrecipes.data.sources import Opened
-from vlmrecipes.data.sources.row import RawRow
+from vlmrecipes.data.sources.row import RawRow, escaped
 from vlmrecipes.data.template import AbsentColumnError, NoTextError, Template
 
 ROLES = ("system", "user", "assistant")
@@ -50,20 +50,20 @@ class RowError(Exception):
 
 def read_row(opened: Opened, row: RawRow) -> Candidate | Drop:
     """Return the row as a Candidate, or as a Drop that says why not."""
-    key = row.key
+    key = escaped(row.key)
     try:
         if row.columns is None:
-            raise RowError("bad_row", row.problem)
+            raise RowError(row.reason, row.problem)
         if opened.spec.key:
-            key = Template(opened.spec.key).fill(row.columns) or key
-        return _candidate(opened.name, opened.spec, key, row.columns)
+            key = escaped(Template(opened.spec.key).fill(row.columns)) or key
+        return _in_unicode(_candidate(opened.name, opened.spec, key, row.columns))
     except AbsentColumnError as error:
         drop = ("missing_column", f"no column {error.args[0]!r} in this row")
     except NoTextError as error:
         drop = ("bad_row", str(error))
     except (RowError, ImageError) as error:
         drop = (error.reason, error.message)
-    return Drop(source=opened.name, key=key, reason=drop[0], message=drop[1])  # type: ignore[arg-type]
+    return Drop(source=opened.name, key=key, reason=drop[0], message=escaped(drop[1]))  # type: ignore[arg-type]
 
 
 def read_rows(opened: Opened, rows: Sequence[RawRow]) -> list[Candidate | Drop]:
@@ -99,6 +99,22 @@ def _candidate(source: str, spec: Rows, key: str, columns: Mapping[str, Any]) ->
         split=_split(spec.split, columns),
         metadata={name: _scalar(columns.get(name)) for name in spec.metadata},
     )
+
+
+def _in_unicode(candidate: Candidate) -> Candidate:
+    """Return `candidate`. Raises RowError when a text in it is none that a table can hold."""
+    held = (candidate.images, candidate.messages, candidate.references, candidate.group, candidate.metadata)
+    if bad := next((text for text in _strings(held) if escaped(text) != text), None):
+        raise RowError("bad_row", f"{bad[:80]}: not Unicode text; a file of such a name needs another")
+    return candidate
+
+
+def _strings(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, (Mapping, list, tuple)):
+        for item in value.values() if isinstance(value, Mapping) else value:
+            yield from _strings(item)
 
 
 def _images(spec: Rows, columns: Mapping[str, Any]) -> tuple[Any, ...]:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import takewhile
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from vlmrecipes.errors import InputError
 
@@ -63,7 +64,7 @@ def declared_files(text: str, file: Path, key: str) -> Files:
         return Files(path.parent, (path,))
     try:
         found = [path for name in _expanded(filled) for path in _globbed(file.parent / name)]
-    except ValueError as error:
+    except (OSError, ValueError) as error:
         raise InputError.one(str(error), file=str(file), key=key) from None
     paths = sorted(set(found))
     return Files(Path(os.path.commonpath([_fixed(file.parent / name) for name in _expanded(filled)])), tuple(paths))
@@ -111,10 +112,50 @@ def _globbed(path: Path) -> list[Path]:
         return [path]
     if ".." in pattern.split("/"):
         raise ValueError("'..' may not follow a wildcard")
-    found = [item for item in base.glob(pattern) if item.is_file()]
+    found = fitting(base, pattern)
     if not found:
         raise ValueError(f"no file fits {pattern!r} (looked in {base})")
     return found
+
+
+def fitting(base: Path, pattern: str) -> list[Path]:
+    """Return the files below `base` that fit a glob, and links that lead to none, in the order of their paths.
+
+    As `Path.glob`, but `**` enters linked folders too. Raises OSError for a folder that cannot be read, and ValueError.
+    """
+    *steps, last = PurePosixPath(pattern).parts
+    if last == "**":
+        steps, last = [*steps, last], "*"
+    folders = [base]
+    for step in steps:
+        inner = [_folders_in(folder) if step == "**" else folder.glob(step) for folder in folders]
+        folders = list(dict.fromkeys(path for paths in inner for path in paths if path.is_dir()))
+    found = {path for folder in folders for path in folder.glob(last)}
+    return sorted(path for path in found if path.is_file() or not path.exists())
+
+
+def _folders_in(base: Path) -> Iterator[Path]:
+    """Yield `base` and every folder below it, linked ones too, but none inside itself."""
+    waiting: list[tuple[Path, frozenset[tuple[int, int]], bool]] = [(base, frozenset(), False)]
+    links = 0
+    while waiting:
+        folder, above, linked = waiting.pop()
+        about = folder.stat()
+        if (about.st_dev, about.st_ino) in above:
+            continue
+        yield folder
+        links += linked
+        if links > MOST:
+            raise ValueError(f"links below {base} lead to more than {MOST} folders")
+        around = above | {(about.st_dev, about.st_ino)}
+        with os.scandir(folder) as entries:
+            waiting += [
+                (folder / entry.name, around, linked or entry.is_symlink()) for entry in entries if _is_folder(entry)
+            ]
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    return entry.is_dir(follow_symlinks=False) or (entry.is_symlink() and Path(entry.path).is_dir())
 
 
 def _fixed(path: Path) -> Path:

@@ -16,6 +16,7 @@ from typing import Any
 from vlmrecipes.data.images import ImageError, inside
 from vlmrecipes.data.source_tables import FolderSource
 from vlmrecipes.data.sources import tabular
+from vlmrecipes.data.sources.files import fitting
 from vlmrecipes.data.sources.row import RawRow
 from vlmrecipes.errors import InputError
 
@@ -28,10 +29,14 @@ _MAX_TEXT = 1 << 20
 
 def reader(spec: FolderSource, root: Path, *, file: str, key: str) -> Callable[[], Iterator[RawRow]]:
     """Return what reads the rows of the folder `root`. Raises InputError for a pattern that cannot be meant."""
-    if spec.pattern.startswith("/") or ".." in PurePosixPath(spec.pattern).parts or not spec.pattern:
+    parts = PurePosixPath(spec.pattern).parts
+    if spec.pattern.startswith("/") or ".." in parts or not parts:
         problem = f"{spec.pattern!r} must be a glob inside the folder, such as '**/*.png'"
         raise InputError.one(problem, file=file, key=f"{key}.pattern")
-    listed = _metadata(root)
+    try:
+        listed = _metadata(root)
+    except (OSError, ValueError) as error:
+        raise InputError.one(f"cannot be read: {error}", file=file, key=f"{key}.path") from None
     if not listed:
         return partial(_images, root, spec.pattern)
     if spec.pattern != FolderSource.model_fields["pattern"].default:
@@ -42,17 +47,25 @@ def reader(spec: FolderSource, root: Path, *, file: str, key: str) -> Callable[[
 
 def files(root: Path) -> list[tuple[str, Path]]:
     """Return the files that rows were read from besides the images: the metadata files, or the texts beside images."""
-    paths = _metadata(root) or sorted(path for path in root.rglob("*.txt") if path.is_file())
-    return [(path.relative_to(root).as_posix(), path) for path in paths]
+    paths = _metadata(root) or fitting(root, "**/*.txt")
+    return [(path.relative_to(root).as_posix(), path) for path in paths if path.is_file() and _is_inside(root, path)]
+
+
+def _is_inside(root: Path, path: Path) -> bool:
+    try:
+        inside(root, path.relative_to(root).as_posix())
+    except ImageError:
+        return False
+    return True
 
 
 def _metadata(root: Path) -> list[Path]:
-    return sorted(path for name in METADATA for path in root.rglob(name))
+    return [path for path in fitting(root, "**/metadata.*") if path.name in METADATA]
 
 
 def _images(root: Path, pattern: str) -> Iterator[RawRow]:
-    for path in sorted(root.glob(pattern)):
-        if path.suffix.lower() in SUFFIXES and path.is_file():
+    for path in fitting(root, pattern):
+        if path.suffix.lower() in SUFFIXES:
             yield _image(root, path)
 
 
@@ -61,12 +74,13 @@ def _image(root: Path, path: Path) -> RawRow:
     beside = path.with_suffix(".txt")
     columns = _about(PurePosixPath(name))
     try:
+        inside(root, name)
         if beside.is_file():
             columns["text"] = _text(inside(root, beside.relative_to(root).as_posix()))
     except (OSError, ValueError) as error:
         return RawRow(name, None, f"{beside.name}: {error}")
     except ImageError as error:
-        return RawRow(name, None, error.message)
+        return RawRow(name, None, error.message, error.reason)
     return RawRow(name, columns)
 
 
@@ -86,7 +100,7 @@ def _listed(root: Path, files: list[Path]) -> Iterator[RawRow]:
         try:
             inside(root, name)
         except ImageError as error:
-            yield RawRow(name, None, error.message)
+            yield RawRow(name, None, error.message, error.reason)
             continue
         for row in METADATA[path.name](path, name):
             yield row if row.columns is None else _with_paths(row, row.columns, PurePosixPath(name))

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from command import one_object, vlmrecipes
+from command import inside, one_object, vlmrecipes
 
 from vlmrecipes.errors import InputError
 from vlmrecipes.evaluate.answers_file import read, score_file
@@ -46,6 +46,8 @@ def test_every_bad_line_is_told(tmp_path: Path) -> None:
         {"prediction": "x", "reference": ["x"]},
         {"prediction": "x", "reference": "x", "references": ["x"]},
         {"prediction": "x", "reference": "x", "shop": {}},
+        {"prediction": "x", "reference": "x", "shop": "\ud800"},
+        {"prediction": "x", "reference": "x", "id": "\ud800"},
         b"[" * 100_000,
     ]
     file = written(tmp_path / "p.jsonl", ROWS[0], *bad)
@@ -87,6 +89,16 @@ def test_score_prints_a_table(tmp_path: Path) -> None:
     done = vlmrecipes("score", written(tmp_path / "p.jsonl", *ROWS), "--metrics", "cer", "--by", "shop")
     assert (done.returncode, done.stdout.count("\n")) == (0, 5)
     assert done.stdout.splitlines()[1].startswith("cer/ws@1")
+
+
+def test_a_result_that_cannot_be_written_is_told(tmp_path: Path) -> None:
+    file = written(tmp_path / "p.jsonl", *ROWS)
+    found = one_object(inside("score", file, "--metrics", "cer", "--json", "-o", tmp_path / "absent" / "x.json"), 2)
+    assert found["problems"][0] == {
+        "file": str(tmp_path / "absent" / "x.json"),
+        "key": "--output",
+        "problem": "cannot be written: No such file or directory",
+    }
 
 
 def test_score_refuses_with_all_reasons(tmp_path: Path) -> None:

@@ -28,6 +28,14 @@ def test_jiwer4_specs_agree_with_jiwer(reference: str, prediction: str) -> None:
 
 
 @given(reference=ANY, prediction=ANY)
+@example(reference="total : 12 euros", prediction="total :\u00a0 12 euros")
+def test_jiwer4_standardize_agrees_with_jiwer(reference: str, prediction: str) -> None:
+    metric, chain = resolve("wer/jiwer4-standardize@1"), jiwer.wer_standardize
+    theirs = jiwer.wer(reference, prediction, reference_transform=chain, hypothesis_transform=chain)
+    assert metric.rate(metric.score(prediction, [reference])) == pytest.approx(theirs)
+
+
+@given(reference=ANY, prediction=ANY)
 def test_ws_rates_agree_with_jiwer_on_folded_text(reference: str, prediction: str) -> None:
     folded = text.ws(reference), text.ws(prediction)
     wer, cer = resolve("wer"), resolve("cer")

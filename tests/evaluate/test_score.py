@@ -58,6 +58,24 @@ def test_ten_rows_score_as_recorded() -> None:
     assert rounded(summary) == rounded(json.loads(GOLDEN.read_text("utf-8")))
 
 
+@pytest.mark.parametrize("spec", ["chrf", "bleu"])
+def test_equal_rows_show_no_certainty(spec: str) -> None:
+    rows = [answer(str(place), "a small dog runs here", "a small dog runs there") for place in range(4)]
+    found = score(rows, [spec], resamples=50)[0][spec]
+    assert (found["method"], found["low"]) == ("degenerate", pytest.approx(found["high"]))
+    assert score([*rows, answer("x", "a", "a cat sat on it")], [spec], resamples=50)[0][spec]["method"] == "bootstrap"
+
+
+@pytest.mark.parametrize("spec", ["cer/ws@1", "wer/jiwer4@1", "mer/ws@1", "wil/ws@1", "ned/codepoint@1"])
+def test_a_row_that_failed_is_never_right(spec: str) -> None:
+    for references, units in ((("", "abc", "ab"), 3 if spec in ("cer/ws@1", "ned/codepoint@1") else 1), (("",), 1)):
+        summary, scores = score([answer("x", None, *references)], [spec], resamples=0)
+        assert (summary[spec]["value"], summary[spec]["macro"]) == (1.0, 1.0)
+        (one,) = scores[spec]
+        assert (one.numerator, one.denominator) == (units, units)
+        assert sum(one.detail.values()) == one.detail.get("deletions", 0)
+
+
 @settings(deadline=None, max_examples=50)
 @given(answers=ANSWERS, shuffle=st.randoms(use_true_random=False))
 def test_a_value_is_sum_over_sum_within_its_interval_in_any_order(

@@ -11,6 +11,7 @@ import lancedb
 import pyarrow as pa
 import pytest
 
+from vlmrecipes.compare.work import compare_runs
 from vlmrecipes.errors import InputError
 from vlmrecipes.fingerprint import fingerprint
 from vlmrecipes.records import predictions, record
@@ -162,6 +163,26 @@ def test_specs_of_another_version_are_refused_by_name(scored: Scored) -> None:
     change_record(scored.folder(), "cer/ws@1", "cer/ws@0")
     with pytest.raises(InputError, match=r"'cer/ws@0', which this version does not compute \(it has cer/ws@1\)"):
         rescore(scored.whole, store=scored.store)
+
+
+def test_a_record_that_does_not_say_how_it_was_scored_is_told(scored: Scored) -> None:
+    path = scored.folder() / record.NAME
+    told = json.loads(path.read_text("utf-8"))
+    for key in ("by", "seed"):
+        del told["metrics"]["tuned"]["cer"][key]
+    del told["metrics"]["tuned"]["wer"]["spec"]
+    path.write_text(json.dumps(told), "utf-8")
+    with pytest.raises(InputError) as caught:
+        rescore(scored.whole, store=scored.store)
+    assert {problem.key: problem.problem.partition(":")[0] for problem in caught.value.problems} == {
+        "metrics.tuned.cer": "does not say its seed, by",
+        "metrics.tuned.wer": "does not say its spec",
+    }
+    path.write_text(json.dumps(told | {"metrics": {}}), "utf-8")
+    with pytest.raises(InputError, match="has none: there is nothing to compute again"):
+        rescore(scored.whole, store=scored.store)
+    with pytest.raises(InputError, match="has no metrics in its record"):
+        compare_runs([scored.whole, scored.cut], store=scored.store)
 
 
 def test_prune_takes_leftovers_and_only_the_runs_that_are_asked_for(scored: Scored) -> None:

@@ -47,8 +47,7 @@ def _split(given: list[str] | None) -> list[str]:
 def _write(path: Path, value: dict[str, Any]) -> None:
     from vlmrecipes.records import atomic
 
-    with atomic.replacing(path) as temporary:
-        temporary.write_text(json.dumps(value, ensure_ascii=False, indent=2) + "\n", "utf-8")
+    atomic.write_asked(path, (json.dumps(value, ensure_ascii=False, indent=2) + "\n").encode())
 
 
 def score_lines(metrics: dict[str, dict[str, Any]]) -> list[str]:

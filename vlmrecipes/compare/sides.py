@@ -165,7 +165,10 @@ def chosen_metrics(found: Sequence[Side], asked: Sequence[str]) -> list[str]:
         return list(dict.fromkeys(asked))
     scored = [side.record["metrics"].get(side.model) or {} for side in found]
     shared = [name for name in scored[0] if all(name in each for each in scored)]
-    return shared or list(scored[0])
+    if not (chosen := shared or list(scored[0])):
+        name = found[0].name
+        raise InputError.one("has no metrics in its record: say by which to compare, as --metrics cer", key=name)
+    return chosen
 
 
 def scored(side: Side, common: Common, metrics: Sequence[str]) -> tuple[dict[str, Any], dict[str, list[Score]]]:

@@ -46,7 +46,7 @@ def compare_runs(
     else:
         view = _board(found, common, scores, [summary for summary, _ in told]) | about
     if output is not None:
-        _write(output, _page(view, found, common, scores, store))
+        atomic.write_asked(output, _page(view, found, common, scores, store))
         view["path"] = str(output.absolute())
     return view
 
@@ -124,10 +124,3 @@ def _sizes(side: Side, store: str) -> Sizes:
         except VlmRecipesError as error:
             say(f"sizes of the images of {name} are not known: {error}")
     return found
-
-
-def _write(output: Path, content: bytes) -> None:
-    try:
-        atomic.write_bytes(output, content)
-    except OSError as error:
-        raise InputError.one(f"cannot be written: {error.strerror}", file=str(output), key="--output") from None

@@ -109,7 +109,7 @@ def _answer(row: dict[str, Any], number: int, columns: _Columns) -> Answer:
         raise _BadLineError("prediction", f"is {_kind(prediction)}, give a text or null")
     labels = {column: _label(row, column) for column in columns.by if row.get(column) is not None}
     return Answer(
-        id=str(row.get("id", f"line {number}")),
+        id=_whole("id", str(row.get("id", f"line {number}"))),
         prediction=prediction,
         references=_references(row),
         cluster=_label(row, columns.cluster) if columns.cluster else str(number),
@@ -137,7 +137,16 @@ def _label(row: dict[str, Any], column: str) -> str:
         raise _BadLineError(column, "is missing; rows are clustered by it")
     if isinstance(value, dict | list):
         raise _BadLineError(column, f"is {_kind(value)}, give a text, number or truth value")
-    return value if isinstance(value, str) else json.dumps(value)
+    return _whole(column, value) if isinstance(value, str) else json.dumps(value)
+
+
+def _whole(key: str, text: str) -> str:
+    """Return a text that is printed later. Raises _BadLineError for one that cannot be."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise _BadLineError(key, "holds half of a surrogate pair: not Unicode text") from None
+    return text
 
 
 def _kind(value: object) -> str:

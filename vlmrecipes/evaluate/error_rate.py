@@ -154,7 +154,7 @@ def jiwer4_standardized(string: str) -> Sequence[str]:
     string = string.lower()
     for contracted, expanded in _EXPANSIONS:
         string = contracted.sub(expanded, string)
-    string = _ASCII_WHITE_SPACE.sub(" ", _NON_WORD.sub("", string))
+    string = _TWO_OR_MORE.sub(" ", _ASCII_WHITE_SPACE.sub(" ", _NON_WORD.sub("", string)))
     return [word for word in string.strip().split(" ") if word]
 
 

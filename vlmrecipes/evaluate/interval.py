@@ -87,7 +87,9 @@ def interval_of(
         return NONE
     totals = bootstrap_totals(sums, draws)
     found = percentiles(np.array([value(row) for row in totals.tolist()]), value(sums.sum(axis=0).tolist()))
-    return NONE if found is None else Interval(*found, "bootstrap")
+    if found is None:
+        return NONE
+    return Interval(*found, "degenerate" if math.isclose(*found, rel_tol=1e-12) else "bootstrap")
 
 
 def percentiles(resampled: Floats, value: float) -> tuple[float, float] | None:

@@ -54,6 +54,8 @@ class Metric:
     """Takes a prediction and its references. Raises ValueError where the definition has no value."""
     refusal: Callable[[References], str | None] = accepts
     """Says why this metric means nothing on these references; None if it does."""
+    most: float = 1.0
+    """The best score of a sample by a metric of which more is better."""
     bounded: bool = False
     """Whether each sample's score is in [0, 1] over a denominator of 1, so that the value is a mean."""
     counts_insertions: bool = False
@@ -100,8 +102,16 @@ class Metric:
         return self.whole({key: round(total) for key, total in zip(keys, totals, strict=True)})
 
     @property
-    def failed(self) -> Score | None:
-        """What a row without a prediction adds: the worst score; None says the same as an empty prediction."""
-        if not self.bounded:
-            return None
-        return Score(0.0 if self.better == "higher" else 1.0, 1.0)
+    def best(self) -> float:
+        """The value of a sample with nothing wrong."""
+        return 0.0 if self.better == "lower" else self.most
+
+    def failed(self, references: Sequence[str]) -> Score:
+        """Return what a row without a prediction adds: no credit, not even where the empty answer would be right.
+
+        An error rate counts the longest reference as left out, and where no reference has text one error over one unit.
+        """
+        if self.bounded or self.better == "higher":
+            return Score(0.0 if self.better == "higher" else 1.0, 1.0)
+        longest = max((self.score("", [one]) for one in references), key=lambda one: one.denominator)
+        return longest if longest.denominator else Score(1.0, 1.0, {**longest.detail, "deletions": 1})

@@ -9,7 +9,7 @@ from vlmrecipes.errors import Problem
 from vlmrecipes.evaluate.metric import Metric, References, Score
 from vlmrecipes.evaluate.specs import DEFAULTS, METRICS
 
-__all__ = ["DEFAULTS", "METRICS", "Metric", "References", "Score", "known", "problems", "resolve"]
+__all__ = ["DEFAULTS", "METRICS", "Metric", "References", "Score", "best", "known", "problems", "resolve"]
 
 
 def known() -> list[str]:
@@ -28,6 +28,11 @@ def resolve(name: str) -> Metric:
     close = difflib.get_close_matches(name.lower(), known(), n=1, cutoff=0.5)
     hint = f"; did you mean {close[0]!r}?" if close else ""
     raise ValueError(f"unknown metric {name!r}{hint} (known: {', '.join(known())})")
+
+
+def best(spec: str, better: str) -> float:
+    """Return the value of a sample with nothing wrong by a recorded metric; one that is not known here is taken for a share."""
+    return METRICS[spec].best if spec in METRICS else float(better != "lower")
 
 
 def problems(names: Sequence[str], file: str) -> list[Problem]:

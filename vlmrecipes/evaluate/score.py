@@ -29,7 +29,7 @@ class Answer:
 
     id: str
     prediction: str | None
-    """None when generation failed: scored as an empty prediction, counted, never dropped."""
+    """None when generation failed: scores worst, is counted, never dropped."""
     references: tuple[str, ...]
     cluster: str
     """The image or group: rows that share it are resampled together."""
@@ -92,10 +92,10 @@ def score_all(
 
 
 def score_one(metric: Metric, answer: Answer) -> Score:
-    """Return what one row adds. A failed one gets no credit, not even where the empty answer would be right."""
-    if answer.prediction is None and metric.failed is not None:
-        return metric.failed
-    return metric.score(answer.prediction or "", answer.references)
+    """Return what one row adds."""
+    if answer.prediction is None:
+        return metric.failed(answer.references)
+    return metric.score(answer.prediction, answer.references)
 
 
 def _accepted(answers: Sequence[Answer], names: Sequence[str], by: Sequence[str]) -> dict[str, Metric]:

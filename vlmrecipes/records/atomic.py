@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from vlmrecipes.errors import InputError
+
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
@@ -29,6 +31,14 @@ def write_bytes(path: Path, data: bytes) -> None:
     """Write `data` to `path`; a reader, or a crash, sees the old content or the new, never a part."""
     with replacing(path) as temporary:
         temporary.write_bytes(data)
+
+
+def write_asked(path: Path, data: bytes) -> None:
+    """Write a file that a user named with `--output`. Raises InputError where that cannot be."""
+    try:
+        write_bytes(path, data)
+    except OSError as error:
+        raise InputError.one(f"cannot be written: {error.strerror}", file=str(path), key="--output") from None
 
 
 def _sync(path: Path) -> None:

@@ -67,12 +67,12 @@ class _Row:
     base_row: int | None
 
 
-def groups(table: pa.Table, metric: str, better: str, most: int) -> list[Group]:
+def groups(table: pa.Table, metric: str, best: float, most: int) -> list[Group]:
     """Return at most `most` worst, improved, worsened and best samples by `metric`; a sample is shown once.
 
-    `better` is `lower` or `higher`. The shown model is `tuned`, or the only one there is.
+    `best` is the value of a sample with nothing wrong. The shown model is `tuned`, or the only one there is.
     """
-    ranked = _ranked(table, metric, higher=better == "higher")
+    ranked = _ranked(table, metric, best)
     seen: set[str] = set()
     found = []
     for title, note, wanted, order, limit in _choices(most):
@@ -113,12 +113,12 @@ def _gain(row: _Row) -> float:
     return 0.0 if row.base_error is None else row.base_error - row.error
 
 
-def _ranked(table: pa.Table, metric: str, *, higher: bool) -> list[_Row]:
+def _ranked(table: pa.Table, metric: str, best: float) -> list[_Row]:
     columns = ("model", "id", "prediction", f"{metric}.numerator", f"{metric}.denominator")
     lists = [table.column(column).to_pylist() for column in columns]
     by_model: dict[str, dict[str, tuple[int, float, float]]] = {}
     for index, (model, sample, said, top, bottom) in enumerate(zip(*lists, strict=True)):
-        error = _error(top, bottom, higher=higher) if said is not None else math.inf
+        error = _error(top, bottom, best) if said is not None else math.inf
         by_model.setdefault(model, {})[sample] = (index, error, bottom or 0.0)
     base = by_model.get("base", {})
     shown = by_model.get("tuned") or base
@@ -131,11 +131,10 @@ def _ranked(table: pa.Table, metric: str, *, higher: bool) -> list[_Row]:
     ]
 
 
-def _error(top: float | None, bottom: float | None, *, higher: bool) -> float:
+def _error(top: float | None, bottom: float | None, best: float) -> float:
     if top is None or bottom is None:
         return math.inf
-    rate = top / bottom if bottom else top
-    return 1.0 - rate if higher else rate
+    return abs(best - (top / bottom if bottom else top))
 
 
 def _rows(table: pa.Table, row: _Row) -> list[dict[str, Any]]:

@@ -34,8 +34,5 @@ def hand_over(  # noqa: PLR0913 - what the verb takes
         return to_mlflow(folder, uri=uri, experiment=experiment, weights=weights)
     target = output or Path(f"{folder.name}.openlineage.jsonl")
     told = openlineage.events(record.read(folder))
-    try:
-        atomic.write_bytes(target, "".join(json.dumps(each, ensure_ascii=False) + "\n" for each in told).encode())
-    except OSError as error:
-        raise InputError.one(f"cannot be written: {error.strerror}", file=str(target), key="--output") from None
+    atomic.write_asked(target, "".join(json.dumps(each, ensure_ascii=False) + "\n" for each in told).encode())
     return {"run": folder.name, "path": str(target.absolute()), "events": len(told)}

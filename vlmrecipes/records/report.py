@@ -197,7 +197,7 @@ def _run(loaded: _Loaded, anchor: str, most: int) -> _Run:
     )
 
 
-def _groups(table: Any, by: tuple[str, str] | None, most: int) -> list[examples.Group]:
+def _groups(table: Any, by: tuple[str, float] | None, most: int) -> list[examples.Group]:
     if table is None or by is None or not most or f"{by[0]}.numerator" not in table.column_names:
         return []
     return examples.groups(table, *by, most)

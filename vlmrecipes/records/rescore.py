@@ -14,6 +14,8 @@ from vlmrecipes.records import ledger, predictions, record
 from vlmrecipes.records.scoring import answer, counts
 
 Rows = Sequence[Mapping[str, Any]]
+STATED: Mapping[str, type] = {"spec": str, "seed": int, "resamples": int, "by": Mapping}
+"""What a recorded summary must say of how it was computed."""
 SHOWN = 20
 """Samples listed whose counts differ."""
 
@@ -22,7 +24,8 @@ def rescore(name: str, *, store: str) -> dict[str, Any]:
     """Return the JSON object of `vlmrecipes runs rescore`: `run, equal, metrics, differences`.
 
     A difference is `{model, metric, key, recorded, found}`; `key` names a value of the summary, or a sample's count.
-    Raises InputError for a run that is not there, or whose metric specs this version does not know, each by name.
+    Raises InputError for a run that is not there, has no metrics or does not say how they were computed, or whose metric specs
+    this version does not know, each by name.
     """
     folder = ledger.find(ledger.home(store), name)
     found = rescored(folder)
@@ -33,8 +36,8 @@ def rescored(folder: Path) -> dict[str, Any]:
     """Return `metrics`, as a record has them, and `differences` from the record of the run in `folder`."""
     sealed = record.read(folder)
     recorded = sealed["metrics"]
-    _check_specs(folder, recorded)
-    rows = predictions.read(folder / predictions.NAME).to_pylist() if recorded else []
+    _check(folder, recorded)
+    rows = predictions.read(folder / predictions.NAME).to_pylist()
     results: dict[str, Any] = {}
     differences: list[dict[str, Any]] = []
     for model, summaries in recorded.items():
@@ -46,12 +49,22 @@ def rescored(folder: Path) -> dict[str, Any]:
     return {"metrics": results, "differences": differences}
 
 
-def _check_specs(folder: Path, recorded: Mapping[str, Mapping[str, Any]]) -> None:
-    specs = dict.fromkeys(summary["spec"] for summaries in recorded.values() for summary in summaries.values())
-    unknown = [spec for spec in specs if spec not in metrics.METRICS]
-    if unknown:
-        file = str(folder / record.NAME)
-        raise InputError([Problem(file, "metrics", _unknown(spec)) for spec in unknown])
+def _check(folder: Path, recorded: Mapping[str, Mapping[str, Any]]) -> None:
+    """Raise InputError for metrics that cannot be computed again."""
+    found = {f"metrics.{model}.{name}": one for model, by in recorded.items() for name, one in by.items()}
+    problems = [(key, why) for key, summary in found.items() if (why := _unstated(summary))]
+    if not problems:
+        specs = dict.fromkeys(summary["spec"] for summary in found.values())
+        problems = [("metrics", _unknown(spec)) for spec in specs if spec not in metrics.METRICS]
+    if not found:
+        problems = [("metrics", "the run has none: there is nothing to compute again")]
+    if problems:
+        raise InputError([Problem(str(folder / record.NAME), *problem) for problem in problems])
+
+
+def _unstated(summary: Mapping[str, Any]) -> str:
+    lacking = [key for key, kind in STATED.items() if not isinstance(summary.get(key), kind)]
+    return f"does not say its {', '.join(lacking)}: it cannot be computed again" if lacking else ""
 
 
 def _unknown(spec: str) -> str:

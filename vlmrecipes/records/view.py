@@ -66,11 +66,13 @@ def metrics(record: Mapping[str, Any]) -> list[Metric]:
     return [_metric(name, {model: by[name] for model, by in scores.items() if name in by}) for name in names]
 
 
-def primary(record: Mapping[str, Any]) -> tuple[str, str] | None:
-    """Return the first metric's name and which way is better; None where nothing was scored."""
+def primary(record: Mapping[str, Any]) -> tuple[str, float] | None:
+    """Return the first metric's name and its best value; None where nothing was scored."""
+    from vlmrecipes.evaluate.metrics import best
+
     for by_name in reversed(_scores(record).values()):
         for name, metric in by_name.items():
-            return name, str(metric.get("better") or "lower")
+            return name, best(str(metric.get("spec") or ""), str(metric.get("better") or "lower"))
     return None
 
 

@@ -154,6 +154,8 @@ def test_file_names_of_no_unicode_are_drops_with_their_name_spelled_out(folder: 
     (folder.parent / "set.toml").write_text(f'name = "set"\nmax_dropped = 0.5\n[[source]]\n{source}')
     result = ingest(folder.parent / "set.toml", store=str(folder.parent / "store"), workers=1)
     assert (result["rows"], result["drops"]) == ({"read": 4, "samples": 3, "dropped": 1}, {"bad_row": 1})
+    moved = folder.parent.rename(os.fsdecode(os.fsencode(folder.parent) + b"\xe9"))
+    assert "which is not Unicode text: rename it" in problems(moved, source)["source[0]"]
 
 
 def test_a_folder_whose_images_no_sample_would_show_is_a_problem(tmp_path: Path) -> None:

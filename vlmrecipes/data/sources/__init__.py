@@ -22,7 +22,7 @@ from vlmrecipes.data.source_tables import (
 )
 from vlmrecipes.data.sources import folder, hub, pages, synthetic, tabular, webdataset
 from vlmrecipes.data.sources.files import Files, declared_files, declared_folder
-from vlmrecipes.data.sources.row import RawRow
+from vlmrecipes.data.sources.row import RawRow, escaped
 from vlmrecipes.errors import InputError, Problem
 
 PEEK = 50
@@ -65,6 +65,10 @@ def open_sources(declaration: Declaration, file: Path) -> list[Opened]:
 def _open(spec: Source, number: int, file: Path) -> Opened:
     key = f"source[{number}]"
     root, read, files = _reader(spec, file, key)
+    if (name := escaped(str(root))) != str(root):
+        raise InputError.one(
+            f"its images lie under {name}, which is not Unicode text: rename it", file=str(file), key=key
+        )
     rows = partial(_told, partial(_limited, spec, read), file, key)
     opened = Opened(spec.name or f"{spec.type}-{number}", spec, root, rows, files)
     _check_columns(opened, str(file), key)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -104,17 +104,17 @@ def _candidate(source: str, spec: Rows, key: str, columns: Mapping[str, Any]) ->
 def _in_unicode(candidate: Candidate) -> Candidate:
     """Return `candidate`. Raises RowError when a text in it is none that a table can hold."""
     held = (candidate.images, candidate.messages, candidate.references, candidate.group, candidate.metadata)
-    if bad := next((text for text in _strings(held) if escaped(text) != text), None):
+    if bad := _no_unicode(held):
         raise RowError("bad_row", f"{bad[:80]}: not Unicode text; a file of such a name needs another")
     return candidate
 
 
-def _strings(value: Any) -> Iterator[str]:
+def _no_unicode(value: Any) -> str:
+    """Return the first text inside `value` that is not Unicode; empty when all are."""
     if isinstance(value, str):
-        yield value
-    elif isinstance(value, (Mapping, list, tuple)):
-        for item in value.values() if isinstance(value, Mapping) else value:
-            yield from _strings(item)
+        return "" if escaped(value) == value else value
+    items = value if isinstance(value, (list, tuple)) else value.values() if isinstance(value, Mapping) else ()
+    return next(filter(None, map(_no_unicode, items)), "")
 
 
 def _images(spec: Rows, columns: Mapping[str, Any]) -> tuple[Any, ...]:

@@ -20,8 +20,9 @@ from PIL import Image, ImageDraw
 from vlmrecipes.data.snapshot import list_snapshots, open_snapshot
 from vlmrecipes.data.store import Store, columns
 from vlmrecipes.data.verify import verify
-from vlmrecipes.errors import TooManyDropsError
+from vlmrecipes.errors import StoreError, TooManyDropsError
 from vlmrecipes.ingestion import ingest
+from vlmrecipes.prune import prune_snapshots
 
 Row = dict[str, Any]
 ROOT = Path(__file__).parents[1]
@@ -199,6 +200,16 @@ def test_a_lost_table_of_an_unchanged_set_is_written_again(
     assert verify(open_snapshot(str(store), "pages"))["problems"] == []
     ingested(file, store)
     assert "had lost" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("store", ["file/store", "/proc/store"])
+def test_where_no_store_can_be_it_is_told_in_one_line(tmp_path: Path, store: str) -> None:
+    (tmp_path / "file").touch()
+    uri = str(tmp_path / store)
+    with pytest.raises(StoreError, match="store: cannot be written: "):
+        ingest(declared(tmp_path / "a", project(tmp_path / "a", 1)), store=uri, workers=1)
+    with pytest.raises(StoreError, match="store: cannot be written: "):
+        prune_snapshots(uri, yes=True)
 
 
 def test_an_edited_text_makes_a_child_snapshot_and_no_new_image(tmp_path: Path) -> None:

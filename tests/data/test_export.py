@@ -216,3 +216,18 @@ def test_a_killed_export_leaves_no_folder_of_that_name(snapshot: Snapshot, tmp_p
     if not target.exists():
         export(snapshot, target, ["imagefolder"])
     assert (target / "README.md").exists()
+
+
+def test_the_working_folder_is_a_place_when_it_is_empty(
+    snapshot: Snapshot, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "out").mkdir()
+    monkeypatch.chdir(tmp_path / "out")
+    export(snapshot, Path(), ["parquet"])
+    assert (tmp_path / "out" / "README.md").is_file()
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError, match="is there already and not empty"):
+        export(snapshot, Path(), ["parquet"])
+    with pytest.raises(InputError, match="give a folder with a name"), exporting.aside(Path("/")):
+        pass
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]

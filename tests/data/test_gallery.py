@@ -116,3 +116,13 @@ def test_bars_stay_inside_the_chart(counts: list[int], low: int, step: int) -> N
 )
 def test_numbers_are_shown_as_people_write_them(value: float, shown: str) -> None:
     assert gallery._value(value) == shown  # noqa: SLF001 - what it is made of
+
+
+def test_a_folder_is_no_page_and_nothing_is_left_beside_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ingested(declared(tmp_path / "a", project(tmp_path / "a", 2)), tmp_path / "store")
+    (tmp_path / "in").mkdir()
+    monkeypatch.chdir(tmp_path / "in")
+    for target in (Path(), Path("/"), tmp_path / "in"):
+        with pytest.raises(InputError, match="is a folder; name a file"):
+            write_page(open_snapshot(str(tmp_path / "store"), "pages"), target)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "in", "store"]

@@ -117,6 +117,41 @@ def test_alto_measures_of_paper_are_scaled_to_the_image(tmp_path: Path) -> None:
     assert "its image, which has the pixels, is not there" in row.message
 
 
+WRITERS = {"alto": alto, "page": page}
+LEFT = {"alto": (10, 10, 70, 20), "page": (0, 10, 50, 19)}
+"""The box of the second line, where the image is of the size that the file says."""
+
+
+@pytest.mark.parametrize("kind", WRITERS)
+def test_pixels_of_an_image_of_another_resolution_are_scaled(tmp_path: Path, kind: str) -> None:
+    picture(tmp_path / "page.png", (401, 200))
+    WRITERS[kind](tmp_path / "page.xml")
+    left, top, right, bottom = LEFT[kind]
+    scaled = pytest.approx((left * 2.005, top * 2, right * 2.005, bottom * 2), abs=1)
+    source = f'type = "{kind}"\npath = "page.xml"\ncrop = "{{box}}"\nlimit = 3\n' + READ
+    assert good(tmp_path, source)[1].crop == scaled
+
+
+@pytest.mark.parametrize("kind", WRITERS)
+def test_an_image_of_another_shape_than_the_file_says_is_a_drop(tmp_path: Path, kind: str) -> None:
+    picture(tmp_path / "page.png", (100, 200))
+    WRITERS[kind](tmp_path / "page.xml")
+    [row] = rows(tmp_path, f'type = "{kind}"\npath = "page.xml"\ncrop = "{{box}}"\n' + READ)
+    assert isinstance(row, Drop)
+    assert "measures an image of 200x100 pixels, and page.png has 100x200: another shape" in row.message
+
+
+def test_the_size_of_a_picture_that_lies_on_its_side_is_that_of_the_upright_one(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.effect_noise((200, 400), 50).convert("RGB").save(tmp_path / "page.jpg", exif=exif)
+    alto(tmp_path / "page.xml", unit="mm10", image="page.jpg")
+    page(tmp_path / "other.xml", image="page.jpg")
+    for kind, name, box in (("alto", "page", (20, 20, 140, 40)), ("page", "other", (0, 20, 100, 38))):
+        source = f'type = "{kind}"\npath = "{name}.xml"\ncrop = "{{box}}"\nlimit = 4\n' + READ
+        assert good(tmp_path, source)[1].crop == box
+
+
 @pytest.mark.parametrize("year", ["2019-07-15", "2013-07-15"])
 def test_page_lines_come_in_reading_order_with_their_best_text(tmp_path: Path, year: str) -> None:
     picture(tmp_path / "page.png")

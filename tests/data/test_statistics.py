@@ -9,12 +9,15 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
+from command import inside
 from curated import declared, ingested, project
 from hypothesis import given
 from hypothesis import strategies as st
 
 from vlmrecipes.data import scripts
 from vlmrecipes.data.difference import difference
+from vlmrecipes.data.export import FORMATS, export
+from vlmrecipes.data.gallery import write_page
 from vlmrecipes.data.scripts import script, script_counts
 from vlmrecipes.data.snapshot import open_snapshot
 from vlmrecipes.data.statistics import answers, describe, prompt_text, spread, statistics
@@ -175,3 +178,20 @@ def test_different_datasets_have_no_difference(tmp_path: Path) -> None:
     one, two = (open_snapshot(str(tmp_path / "store"), name) for name in ("one", "two"))
     with pytest.raises(InputError, match="one@1 and two@1 are different datasets"):
         difference(one, two)
+
+
+def test_a_snapshot_without_samples_can_be_looked_at_like_any_other(tmp_path: Path) -> None:
+    rows, store = [{"image": "gone.png", "q": "?", "text": "x"}], tmp_path / "store"
+    (tmp_path / "a").mkdir()
+    ingested(declared(tmp_path / "a", rows, "max_dropped = 1.0"), store)
+    ingested(declared(tmp_path / "a", [*rows, *project(tmp_path / "a", 2)], "max_dropped = 1.0"), store)
+    none, some = (open_snapshot(str(store), f"pages@{number}") for number in (1, 2))
+    found = describe(none)["statistics"]
+    assert found["answers"] == {"distinct": 0, "majority": 0.0, "top": []}
+    assert (found["images"]["count"], found["drops"]["reasons"]) == (0, {"missing_image": 1})
+    assert difference(none, some)["added"] == 4
+    assert difference(some, none)["removed"] == 4
+    assert write_page(none, tmp_path / "page.html")["bytes"] > 0
+    assert export(none, tmp_path / "out", FORMATS)["files"] > 0
+    for words in (("show", "pages@1"), ("diff", "pages@1", "pages@2"), ("verify", "pages@1")):
+        assert inside("snapshots", *words, "--store", store).returncode == 0

@@ -188,17 +188,22 @@ def test_a_label_names_a_snapshot_wherever_a_number_does(store: Path) -> None:
         set_label(uri, "pages", 1, "3")
     with pytest.raises(InputError, match="no snapshot 'pages@none'"):
         open_snapshot(uri, "pages@none")
-    remove_label(uri, "pages", "paper")
+    with pytest.raises(InputError, match="pages@1 has no label 'paper': it is on pages@2"):
+        remove_label(uri, "pages", 1, "paper")
+    remove_label(uri, "pages", 2, "paper")
     assert find_label(uri, "pages", "paper") is None
     with pytest.raises(InputError, match="has no label 'paper'"):
-        remove_label(uri, "pages", "paper")
+        remove_label(uri, "pages", 2, "paper")
 
 
 def test_the_verb_tag(store: Path) -> None:
     found = one_object(vlmrecipes("snapshots", "tag", "pages", "paper", "--store", store, "--json"))
     assert found["labels"] == ["paper"]
+    ingested(declared(store.parent / "a", project(store.parent / "a", 3)), store)
+    wrong = one_object(vlmrecipes("snapshots", "tag", "pages@2", "paper", "--remove", "--store", store, "--json"), 2)
+    assert wrong["problems"][0]["problem"] == "pages@2 has no label 'paper': it is on pages@1"
     listed = one_object(vlmrecipes("snapshots", "list", "--store", store, "--json"))
-    assert [row["labels"] for row in listed["snapshots"]] == [["paper"]]
+    assert [row["labels"] for row in listed["snapshots"]] == [["paper"], []]
     assert (
         one_object(vlmrecipes("snapshots", "show", "pages@paper", "--store", store, "--json"))["snapshot"] == "pages@1"
     )

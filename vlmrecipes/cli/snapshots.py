@@ -124,10 +124,11 @@ def tag(
 
     with outcome(as_json=as_json) as done:
         found = open_snapshot(store, name)
+        dataset, number = found.manifest["name"], found.manifest["number"]
         if remove:
-            remove_label(store, found.manifest["name"], label)
+            remove_label(store, dataset, number, label)
         else:
-            set_label(store, found.manifest["name"], found.manifest["number"], label, force=force)
+            set_label(store, dataset, number, label, force=force)
         view = {"snapshot": found.name, "fingerprint": found.fingerprint, "labels": labels(store).get(found.name, [])}
         done(view, [f"{found.name}: {', '.join(view['labels']) or 'no label'}"])
 

@@ -40,10 +40,12 @@ def set_label(uri: str, name: str, number: int, label: str, *, force: bool = Fal
         raise InputError.one(f"{name}@{label} is {name}@{there} already; --force moves it")
 
 
-def remove_label(uri: str, name: str, label: str) -> None:
-    """Remove a label. Raises InputError when there is none."""
-    if find_label(uri, name, label) is None:
+def remove_label(uri: str, name: str, number: int, label: str) -> None:
+    """Remove a label from `NAME@N`. Raises InputError when there is none, or when it stands for another number."""
+    if (there := find_label(uri, name, label)) is None:
         raise InputError.one(f"{name} has no label {label!r}")
+    if there != number:
+        raise InputError.one(f"{name}@{number} has no label {label!r}: it is on {name}@{there}")
     Store(uri).table(TABLE).delete(f"label = '{name}@{label}'")
 
 

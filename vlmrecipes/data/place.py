@@ -63,14 +63,18 @@ WRITERS = "writers"
 
 def held(uri: str, name: str, *, shared: bool = False) -> AbstractContextManager[None]:
     """Hold the lock `name` of a local store while the block runs, alone or `shared`; a store in a bucket has no locks."""
-    return nullcontext() if is_remote(uri) else _locked(local(uri) / "locks" / name, shared=shared)
+    return nullcontext() if is_remote(uri) else _locked(uri, local(uri) / "locks" / name, shared=shared)
 
 
 @contextmanager
-def _locked(path: Path, *, shared: bool) -> Iterator[None]:
-    """Hold a lock on `path`; waits for it. The system frees it when the process ends."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w") as file:
+def _locked(uri: str, path: Path, *, shared: bool) -> Iterator[None]:
+    """Hold a lock on `path`, a file in the store `uri`; waits for it. The system frees it when the process ends."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        opened = path.open("w")
+    except OSError as error:
+        raise StoreError(f"{uri}: cannot be written: {error.strerror}") from None
+    with opened as file:
         fcntl.flock(file, fcntl.LOCK_SH if shared else fcntl.LOCK_EX)
         yield
 

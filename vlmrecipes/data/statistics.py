@@ -114,7 +114,7 @@ def answers(references: pa.ChunkedArray) -> dict[str, Any]:
     found = pa.chunked_array([*_flat(references.filter(single)).chunks, commonest], pa.string()).value_counts()
     found = pa.RecordBatch.from_struct_array(found)
     order = pc.select_k_unstable(found, TOP, [("counts", "descending"), ("values", "ascending")])
-    total = len(references) - pc.sum(pc.equal(pc.list_value_length(references), 0)).as_py()
+    total = pc.sum(pc.greater(pc.list_value_length(references), 0), min_count=0).as_py()
     rows = [
         {"answer": row["values"], "count": row["counts"], "share": round(row["counts"] / total, 4)}
         for row in found.take(order).to_pylist()

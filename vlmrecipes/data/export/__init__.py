@@ -57,7 +57,10 @@ def _check(folder: Path, formats: Sequence[str]) -> None:
 
 @contextmanager
 def aside(folder: Path) -> Iterator[Path]:
-    """Yield a new folder beside `folder`; it takes its place when the block ends without error."""
+    """Yield a new folder beside `folder`; it takes its place when the block ends without error. Raises InputError."""
+    folder = folder.absolute()
+    if not folder.name:
+        raise InputError.one(f"{folder}: cannot be made anew; give a folder with a name")
     place = folder.with_name(f".{folder.name}.{secrets.token_hex(4)}.tmp")
     try:
         place.mkdir(parents=True)

@@ -80,6 +80,8 @@ def write_page(snapshot: Snapshot, target: Path, found: dict[str, Any] | None = 
 
     `found`: the snapshot's statistics, from a caller that has them.
     """
+    if target.is_dir():
+        raise InputError.one(f"{target}: is a folder; name a file")
     found, drops = found or statistics(snapshot), snapshot.drops()
     sides: dict[Split, list[str]] = {"train": snapshot.ids("train"), "eval": snapshot.ids("eval")}
     pages = (_page(snapshot, found, (sides, drops), most, width) for most, width in LEVELS)

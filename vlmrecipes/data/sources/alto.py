@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from xml.etree.ElementTree import Element
 
 from vlmrecipes.data.crop import points_of
-from vlmrecipes.data.sources.layout import Outline, Page, Part, around, corners, part
+from vlmrecipes.data.sources.layout import Outline, Page, Part, around, corners, number, part
 from vlmrecipes.data.sources.safe_xml import child, children, name_of, namespace_of
 
 NAMESPACES = ("", "http://www.loc.gov/standards/alto/", "http://schema.ccs-gmbh.com/ALTO")
@@ -54,7 +54,7 @@ def _page(page: Element, image: str, unit: str, order: dict[str, int]) -> Page:
     lines = [(block, line) for block in blocks for line in _lines(block, order)]
     return Page(
         image=image,
-        size=(_number(page, "WIDTH"), _number(page, "HEIGHT")),
+        size=(number(page.get("WIDTH")), number(page.get("HEIGHT"))),
         in_pixels=unit == "pixel",
         lines=[_line(block, line) for block, line in lines],
         regions=[_region(block, order) for block in blocks],
@@ -109,10 +109,3 @@ def _outline(element: Element) -> Outline:
     except (KeyError, ValueError):
         return around([_outline(item) for item in children(element, "TextLine", "String")])
     return corners(x, y, width, height)
-
-
-def _number(element: Element, name: str) -> float:
-    try:
-        return float(element.get(name, "0"))
-    except ValueError:
-        return 0.0

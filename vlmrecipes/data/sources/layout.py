@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import struct
 import warnings
 from dataclasses import dataclass, field
 from pathlib import Path
 
 Outline = list[list[float]]
 _TRIANGLE = 3
+SHAPE = 0.01
+"""By which share the ratio of the sides may differ between a file and its image: more than rounding, less than another crop."""
+ORIENTATION, SIDEWAYS = 274, 5
+"""The EXIF tag, and from which value on it swaps the sides of the upright picture (CIPA DC-008)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,15 +37,19 @@ class Page:
     image: str
     """As the file names it; may be empty."""
     size: tuple[float, float]
-    """Width and height in the file's unit; zeros when it does not say."""
+    """Width and height in the file's unit, of the upright image; zeros when it does not say."""
     in_pixels: bool = True
     lines: list[Part] = field(default_factory=list)
     regions: list[Part] = field(default_factory=list)
 
     def scale(self, image: Path | None) -> tuple[float, float]:
-        """Return how many pixels one unit is, across and down. Raises ValueError when that cannot be known."""
+        """Return how many pixels of the upright image one unit is, across and down.
+
+        Raises ValueError when that cannot be known, and when the image is not the one that the file measures: pixels of
+        another resolution are scaled, another shape is refused.
+        """
         if self.in_pixels:
-            return 1.0, 1.0
+            return self._scale_of_pixels(image)
         if not all(self.size):
             raise ValueError("measures in tenths of millimetres or of points, and does not say how large the page is")
         if image is None:
@@ -50,17 +59,33 @@ class Page:
         width, height = _pixels(image)
         return width / self.size[0], height / self.size[1]
 
+    def _scale_of_pixels(self, image: Path | None) -> tuple[float, float]:
+        try:
+            width, height = _pixels(image) if image and all(self.size) else self.size
+        except ValueError:  # preparing the image tells more of why
+            return 1.0, 1.0
+        if (width, height) == self.size:
+            return 1.0, 1.0
+        across, down = width / self.size[0], height / self.size[1]
+        if image and abs(across / down - 1) > SHAPE:
+            stated = f"{self.size[0]:g}x{self.size[1]:g}"
+            raise ValueError(
+                f"measures an image of {stated} pixels, and {image.name} has {width}x{height}: another shape"
+            )
+        return across, down
+
 
 def _pixels(image: Path) -> tuple[int, int]:
-    """Return width and height from the image's header. Raises ValueError."""
+    """Return width and height from the image's header, as it stands upright. Raises ValueError."""
     from PIL import Image
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
             with Image.open(image, formats=("JPEG", "PNG", "TIFF", "JPEG2000", "WEBP")) as opened:
-                return opened.size
-        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+                width, height = opened.size
+                return (height, width) if opened.getexif().get(ORIENTATION) in range(SIDEWAYS, 9) else (width, height)
+        except (OSError, ValueError, SyntaxError, struct.error, Image.DecompressionBombError) as error:
             raise ValueError(f"the size of its image {image.name} cannot be read: {error}") from None
 
 
@@ -76,6 +101,15 @@ def around(outlines: list[Outline]) -> Outline:
         return []
     across, down = [x for x, _ in points], [y for _, y in points]
     return corners(min(across), min(down), max(across) - min(across), max(down) - min(down))
+
+
+def number(text: str | None) -> float:
+    """Return a positive number as a file writes it; 0 for none."""
+    try:
+        value = float(text or 0)
+    except ValueError:
+        return 0.0
+    return value if 0 < value < float("inf") else 0.0
 
 
 def part(*, region: str, line: str, kind: str, text: str, outline: Outline) -> Part:

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from xml.etree.ElementTree import Element
 
 from vlmrecipes.data.crop import points_of
-from vlmrecipes.data.sources.layout import Outline, Page, Part, around, part
+from vlmrecipes.data.sources.layout import Outline, Page, Part, around, number, part
 from vlmrecipes.data.sources.safe_xml import child, children, name_of, namespace_of
 
 NAMESPACE = "http://schema.primaresearch.org/PAGE/gts/pagecontent/"
@@ -34,7 +34,7 @@ def pages(root: Element) -> list[Page]:
     return [
         Page(
             image=page.get("imageFilename", ""),
-            size=(0.0, 0.0),
+            size=(number(page.get("imageWidth")), number(page.get("imageHeight"))),
             lines=[_line(region, line) for region, line in lines],
             regions=[_region(region) for region in regions],
         )

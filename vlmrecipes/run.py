@@ -149,8 +149,13 @@ def _external(recipe: Recipe, model: str, file: Path, store: str, swaps: Sequenc
     return plan_external(recipe, external.model_of(settings), store=store, file=str(file), snapshots=swapped(swaps))
 
 
-def resume_run(name: str, *, store: str, trust_remote_code: bool = False, allow_code: bool = False) -> dict[str, Any]:
-    """Go on with an interrupted or failed run, and return as `run_recipe`. A complete one only gets its exports."""
+def resume_run(
+    name: str, *, store: str, trust_remote_code: bool = False, allow_code: bool = False, force: bool = False
+) -> dict[str, Any]:
+    """Go on with an interrupted or failed run, and return as `run_recipe`. A complete one only gets its exports.
+
+    `force` takes a run that was started on another host, and cannot be asked about from here, for dead.
+    """
     folder = ledger.find(ledger.home(store), name)
     plan = read_plan(folder / "plan.json")
     check_trust(plan.recipe, str(folder / "recipe.toml"), allowed=trust_remote_code)
@@ -160,7 +165,7 @@ def resume_run(name: str, *, store: str, trust_remote_code: bool = False, allow_
         return ledger.outcome(folder)
     if plan.trains:
         check_code(plan.recipe, "", allowed=allow_code)
-    record.resume(folder)
+    record.resume(folder, force=force)
     openlineage.emit(folder, "RUNNING")
     return _finish(folder, plan)
 

@@ -178,6 +178,19 @@ def test_another_process_with_the_same_number_is_not_the_run() -> None:
     assert not process.gone({})
 
 
+def test_a_run_of_another_host_is_taken_over_only_by_force(tmp_path: Path) -> None:
+    begin(tmp_path)
+    own = json.loads((tmp_path / record.NAME).read_text())
+    with pytest.raises(RunError, match="still going on; stop it first"):
+        record.resume(tmp_path, force=True)
+    (tmp_path / record.NAME).write_text(json.dumps(own | {"host": "gpu-7"}))
+    os.utime(tmp_path / record.NAME, (1_700_000_000, 1_700_000_000))
+    why = "on host 'gpu-7', which cannot be asked from here, and has written nothing since 2023-11-14T22:13:20"
+    with pytest.raises(RunError, match=why):
+        record.resume(tmp_path)
+    assert record.resume(tmp_path, force=True)["host"] == own["host"]
+
+
 def test_a_failed_run_says_why_without_its_secrets_and_is_resumed(tmp_path: Path) -> None:
     begin(tmp_path)
     failed = record.finish(tmp_path, "failed", OSError("no https://me:hunter2@host/x?token=abc"))

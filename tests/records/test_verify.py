@@ -199,6 +199,14 @@ def test_prune_takes_leftovers_and_only_the_runs_that_are_asked_for(scored: Scor
     assert not checkpoint.exists()
     assert not failed.exists()
     assert failing(scored) == set()
+    record.start(failed, run=failed.name, kind="train", recipe={"name": "x"}, environment={"python": "3"})
+    with pytest.raises(InputError, match="still going on"):
+        prune_runs([failed.name], store=scored.store, force=True, yes=True)
+    change_record(failed, '"host": "', '"host": "far-')
+    with pytest.raises(InputError, match=r"on host 'far-.*; if it is dead there, say --force"):
+        prune_runs([failed.name], store=scored.store, yes=True)
+    prune_runs([failed.name], store=scored.store, force=True, yes=True)
+    assert not failed.exists()
     prune_runs([scored.cut], store=scored.store, yes=True)
     assert [path.name for path in scored.folder().parent.iterdir()] == [scored.whole]
 

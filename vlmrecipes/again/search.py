@@ -20,7 +20,7 @@ from vlmrecipes.extras import need
 from vlmrecipes.plan import Plan
 from vlmrecipes.progress import say
 from vlmrecipes.recipe import Recipe
-from vlmrecipes.records import record
+from vlmrecipes.records import ledger, process, record
 from vlmrecipes.run import resume_run
 from vlmrecipes.tables import parse
 
@@ -142,8 +142,8 @@ def _go_on(mine: _Search) -> None:
     if not records:
         raise InputError.one(f"no search {mine.name!r} in the store", file="--resume")
     for found in records:
-        if found["status"] == "running":
-            raise InputError.one(f"run {found['run']} of it is still going on", file="--resume", key=mine.name)
+        if why := process.alive(found, ledger.home(mine.given["store"]) / found["run"]):
+            raise InputError.one(f"run {found['run']} of it: {why}", file="--resume", key=mine.name)
         if not _same(mine, found):
             raise _other(mine.name, found)
     for found in records:

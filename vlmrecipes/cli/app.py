@@ -175,6 +175,9 @@ def run(
     resume: Annotated[
         str, typer.Option(metavar="RUN", help="Go on with an interrupted run; with --search, with that search.")
     ] = "",
+    force: Annotated[
+        bool, typer.Option("--force", help="With --resume: the run was started on another host, and is dead there.")
+    ] = False,
     trust_remote_code: Trust = False,
     allow_code: Code = False,
     openlineage: Events = None,
@@ -188,6 +191,8 @@ def run(
     with outcome(as_json=as_json) as done:
         _check_words(recipe, more, grid, search, resume)
         _check_resumed(resume, searches=search is not None, given={"--data": data, "--set": settings, "--grid": grid})
+        if force and (recipe or not resume):
+            raise InputError.one("goes with --resume RUN only", key="--force")
         _events_to(openlineage)
         given: dict[str, Any] = {"store": store, "swaps": data or (), "overrides": settings or ()}
         given |= {"trust_remote_code": trust_remote_code, "allow_code": allow_code}
@@ -199,7 +204,8 @@ def run(
             view = run_recipe(recipe, **given)
             done(view, run_lines(view))
         else:
-            view = resume_run(resume, store=store, trust_remote_code=trust_remote_code, allow_code=allow_code)
+            allowed = {"trust_remote_code": trust_remote_code, "allow_code": allow_code}
+            view = resume_run(resume, store=store, force=force, **allowed)
             done(view, run_lines(view))
 
 

@@ -87,6 +87,9 @@ def verify(
 def prune(
     names: Annotated[list[str] | None, typer.Argument(metavar="[RUN…]", help="Runs to remove whole.")] = None,
     failed: Annotated[bool, typer.Option("--failed", help="Remove failed and interrupted runs whole.")] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Also a named run that was started on another host, and is dead there.")
+    ] = False,
     yes: Annotated[bool, typer.Option("--yes", help="Remove; without it only tell what would go.")] = False,
     store: StoreUri = STORE,
     as_json: Json = False,
@@ -96,7 +99,7 @@ def prune(
     from vlmrecipes.records.prune import prune_runs
 
     with outcome(as_json=as_json) as done:
-        view = prune_runs(names or (), store=store, failed=failed, yes=yes)
+        view = prune_runs(names or (), store=store, failed=failed, force=force, yes=yes)
         done(view, prune_lines(view))
 
 

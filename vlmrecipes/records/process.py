@@ -6,6 +6,7 @@ import os
 import platform
 import sys
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,25 @@ def gone(record: Mapping[str, Any]) -> bool:
     stat, started = _stat(pid), record.get("pid_started")
     # Numbers are used again: another start time is another process. A zombie has ended, its parent has not noticed.
     return stat is not None and (stat[0] == "Z" or (started is not None and stat[1] != started))
+
+
+def alive(record: Mapping[str, Any], folder: Path, *, force: bool = False) -> str:
+    """Return why the run in `folder` may be neither gone on with nor removed; nothing when it has ended.
+
+    Nobody here can ask another host, where `force` says that the run is dead. On this host the process itself is asked.
+    """
+    if record.get("status") != "running" or gone(record):
+        return ""
+    if record.get("host") == platform.node():
+        return "still going on; stop it first"
+    if force:
+        return ""
+    last = max((file.stat().st_mtime for file in folder.rglob("*") if file.is_file()), default=0.0)
+    since = datetime.fromtimestamp(last, UTC).isoformat(timespec="seconds")
+    told = (
+        f"runs on host {record.get('host')!r}, which cannot be asked from here, and has written nothing since {since}"
+    )
+    return f"{told}; if it is dead there, say --force"
 
 
 def _exists(pid: int) -> bool:

@@ -9,23 +9,26 @@ from pathlib import Path
 from typing import Any
 
 from vlmrecipes.errors import InputError, Problem, StoreError
-from vlmrecipes.records import ledger, record
+from vlmrecipes.records import ledger, process, record
 
 CHECKPOINTS = "checkpoints"
 GONE = ".gone"
 """Ending of the hidden name that a run's folder gets before it is removed, so that no half of a run is ever listed."""
 
 
-def prune_runs(names: Sequence[str] = (), *, store: str, failed: bool = False, yes: bool = False) -> dict[str, Any]:
+def prune_runs(
+    names: Sequence[str] = (), *, store: str, failed: bool = False, force: bool = False, yes: bool = False
+) -> dict[str, Any]:
     """Remove what ended runs left of their training, and the runs in `names`; without `yes` only tell.
 
     Of a run that can still be resumed, checkpoints stay, unless `failed` removes every failed and interrupted run whole. A
-    complete run goes only when it is named. Returns `{removed, paths: [{path, bytes, why}], bytes}`.
+    complete run goes only when it is named, and by `force` one that died on another host, too. Returns `{removed, paths:
+    [{path, bytes, why}], bytes}`.
 
     Raises InputError for runs that are not there, still going on, or needed by another run that stays.
     """
     home = ledger.home(store)
-    whole = _asked(home, names) | (set(_failed(home)) if failed else set())
+    whole = _asked(home, names, force=force) | (set(_failed(home)) if failed else set())
     _check_free(home, whole)
     found = [*((path, "whole run") for path in sorted(whole)), *_leftovers(home, whole)]
     paths = [{"path": str(path), "bytes": _bytes(path), "why": why} for path, why in found]
@@ -35,11 +38,11 @@ def prune_runs(names: Sequence[str] = (), *, store: str, failed: bool = False, y
     return {"removed": yes, "paths": paths, "bytes": sum(each["bytes"] for each in paths)}
 
 
-def _asked(home: Path, names: Sequence[str]) -> set[Path]:
+def _asked(home: Path, names: Sequence[str], *, force: bool) -> set[Path]:
     folders = {ledger.find(home, name) for name in names}
-    going = [folder.name for folder in folders if _status(folder) == "running"]
+    going = [(folder.name, why) for folder in sorted(folders) if (why := _alive(folder, force=force))]
     if going:
-        raise InputError([Problem("", name, "still going on; stop it first") for name in sorted(going)])
+        raise InputError([Problem("", name, why) for name, why in going])
     return folders
 
 
@@ -84,11 +87,11 @@ def _leftovers(home: Path, whole: set[Path]) -> Iterator[tuple[Path, str]]:
         yield folder, "half removed"
 
 
-def _status(folder: Path) -> str:
+def _alive(folder: Path, *, force: bool) -> str:
     try:
-        return str(record.read(folder).get("status"))
+        return process.alive(record.read(folder), folder, force=force)
     except StoreError:
-        return "unreadable"
+        return ""
 
 
 def _bytes(path: Path) -> int:

@@ -99,16 +99,18 @@ def update(folder: Path, **fields: Any) -> dict[str, Any]:
         return _write(folder, _open(folder) | allowed)
 
 
-def resume(folder: Path, **fields: Any) -> dict[str, Any]:
+def resume(folder: Path, *, force: bool = False, **fields: Any) -> dict[str, Any]:
     """Reopen the record of a failed or interrupted run for this process, keeping the time it took so far.
 
-    Raises RunError when the run is complete or still going on.
+    `force` takes a run of another host for dead. Raises RunError when the run is complete or still going on.
     """
     allowed = _allowed(fields)
     with _locked(folder):
         record = read(folder)
-        if record["status"] in ("running", "complete"):
-            raise RunError(f"run {record['run']} is {record['status']}: only a failed or interrupted run is resumed")
+        if why := process.alive(record, folder, force=force):
+            raise RunError(f"run {record['run']}: {why}")
+        if record["status"] == "complete":
+            raise RunError(f"run {record['run']} is complete: only a failed or interrupted run is resumed")
         again: dict[str, Any] = {
             "status": "running",
             "started": _stamp(),

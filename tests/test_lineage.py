@@ -125,6 +125,20 @@ def test_every_file_that_was_prepared_as_one_image_is_known_and_what_was_left_ou
     )
 
 
+def test_samples_of_a_source_whose_name_has_a_slash_are_counted(tmp_path: Path) -> None:
+    for name in "ab":
+        (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps({"text": f"{name} {n}"}) + "\n" for n in range(3)))
+    source = '[[source]]\nname = "{0}"\ntype = "jsonl"\npath = "{1}.jsonl"\nprompt = "?"\nanswer = "{{text}}"\n'
+    sources = source.format("scans/2019", "a") + source.format("2019", "b")
+    (tmp_path / "set.toml").write_text(f'name = "set"\n{sources}')
+    store = str(tmp_path / "store")
+    ingest(tmp_path / "set.toml", store=store, workers=1)
+    for name in ("scans/2019", "set/scans/2019", "set@1/scans/2019"):
+        assert touched_by(name, store=store)["snapshots"] == [{"snapshot": "set@1", "samples": 3}]
+    with pytest.raises(InputError, match="there is: set/2019, set/scans/2019"):
+        touched_by("scans", store=store)
+
+
 def test_what_is_not_there_is_wrong_input(scored_store: Scored) -> None:
     for name in ("nothing", "deadbeefdeadbeef", "example@7", f"{scored_store.whole}:{'0' * 32}", "' OR 1=1"):
         assert one_object(inside("lineage", name, "--store", scored_store.store, "--json"), 2)["problems"]

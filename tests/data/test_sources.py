@@ -381,3 +381,29 @@ def test_the_schema_has_every_type() -> None:
     for reference in mapping.values():
         table = schema["$defs"][reference.rpartition("/")[2]]
         assert all(field.get("description") for name, field in table["properties"].items() if name != "type")
+
+
+SIDED = 'name = "{name}"\ntype = "{kind}"\npath = "x"\nprompt = "?"\nanswer = "x"\nsplit = "{side}"\n'
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        (("a", "jsonl", ""), ("a", "jsonl", "")),
+        (("a", "jsonl", "train"), ("a", "csv", "eval")),
+        (("a", "jsonl", "train"), ("a", "jsonl", "train")),
+        (("jsonl-1", "jsonl", ""), ("", "jsonl", "")),
+    ],
+)
+def test_two_sources_of_one_name_are_a_problem(tmp_path: Path, first: Any, second: Any) -> None:
+    keys = ("name", "kind", "side")
+    sources = [SIDED.format(**dict(zip(keys, one, strict=True))) for one in (first, second)]
+    with pytest.raises(InputError, match=rf"source: \[1\] has the name of \[0\], '{first[0]}': give each its own"):
+        declared(tmp_path, *sources)
+
+
+def test_the_two_sides_of_a_source_may_share_its_name(tmp_path: Path) -> None:
+    declaration, _ = declared(
+        tmp_path, *(SIDED.format(name="a", kind="jsonl", side=side) for side in ("train", "eval"))
+    )
+    assert [source.name for source in declaration.source] == ["a", "a"]

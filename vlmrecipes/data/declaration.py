@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
+from itertools import combinations
 from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
 
 from vlmrecipes import tables
-from vlmrecipes.data.source_tables import Source
+from vlmrecipes.data.source_tables import Source, called
 from vlmrecipes.tables import FROM_LIST, Strings, Table
 
 NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
@@ -107,6 +108,19 @@ class Declaration(Table):
         for place, source in enumerate(sources):
             if source.type == "folder" and not source.image:
                 raise ValueError(f'[{place}] shows none of the images in its folder: add image = "{{path}}"')
+        return sources
+
+    @field_validator("source")
+    @classmethod
+    def _names_are_told_apart(cls, sources: tuple[Source, ...]) -> tuple[Source, ...]:
+        names = [called(source, place) for place, source in enumerate(sources)]
+        for (a, first), (b, second) in combinations(enumerate(sources), 2):
+            parts = first.type == second.type and {first.split, second.split} == {"train", "eval"}
+            if names[a] == names[b] and not parts:
+                raise ValueError(
+                    f"[{b}] has the name of [{a}], {names[a]!r}: give each its own `name`; only a source's train side and "
+                    "its eval side may share one"
+                )
         return sources
 
     @field_validator("name")

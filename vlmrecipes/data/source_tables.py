@@ -21,7 +21,8 @@ class Rows(Table):
     """What every source says about turning its rows into samples. Texts in braces are templates over a row's columns."""
 
     name: str = ""
-    """Name of the source in records; default: its type and place in the file (`jsonl-0`)."""
+    """Name of the source in records, its own but for a train and an eval side of one; default: its type and place in the file
+    (`jsonl-0`)."""
     key: str = ""
     """Template of the row's own key (`{id}`) in records and drops; default: its place in its file, or its name there."""
     explode: str = ""
@@ -204,3 +205,8 @@ Source = Annotated[
     | SyntheticSource,
     Field(discriminator="type"),
 ]
+
+
+def called(source: Source, place: int) -> str:
+    """Return the name of the source that stands at `place` in its declaration."""
+    return source.name or f"{source.type}-{place}"

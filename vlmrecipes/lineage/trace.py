@@ -170,18 +170,13 @@ def touched_by(source: str, *, store: str) -> dict[str, Any]:
     another run. Raises InputError that names the sources there are.
     """
     graph = whole(store)
-    by_snapshot = _samples_of(source, store)
     starts = [key for key in graph.nodes if key.startswith("source:") and _is_named(key, source)]
+    by_snapshot = _samples_of(starts, store)
     if not starts and (hit := _files(graph, store, lambda file: source in (file["path"], file["sha256"]))):
         starts = hit[0]
     if not starts:
-        known = sorted(
-            {
-                key.removeprefix("source:").partition("@")[0] + "/" + key.rpartition("/")[2]
-                for key in graph.nodes
-                if key.startswith("source:")
-            }
-        )
+        named = (_snapshot_and_name(key) for key in graph.nodes if key.startswith("source:"))
+        known = sorted({f"{snapshot.partition('@')[0]}/{name}" for snapshot, name in named})
         raise InputError.one(f"no source {source!r}; there is: {', '.join(known) or 'none yet'}", key="--source")
     after = graph.after(starts)
     nodes = [graph.nodes[key] for key in sorted(after)]
@@ -197,14 +192,26 @@ def touched_by(source: str, *, store: str) -> dict[str, Any]:
     }
 
 
-def _is_named(key: str, source: str) -> bool:
+def _snapshot_and_name(key: str) -> tuple[str, str]:
+    """Return the snapshot and the name of a source from its node's id; the name may hold slashes."""
     snapshot, _, name = key.removeprefix("source:").partition("/")
+    return snapshot, name
+
+
+def _is_named(key: str, source: str) -> bool:
+    snapshot, name = _snapshot_and_name(key)
     return source in (name, f"{snapshot}/{name}", f"{snapshot.partition('@')[0]}/{name}")
 
 
-def _samples_of(source: str, store: str) -> dict[str, int]:
-    name = source.rpartition("/")[2].replace("'", "''")
-    return {snapshot.name: len(rows) for snapshot, rows in seen.samples(store, f"source = '{name}'")}
+def _samples_of(sources: Sequence[str], store: str) -> dict[str, int]:
+    """Return how many samples of these sources each snapshot holds that is in the store."""
+    there = {manifest["snapshot"]: manifest for manifest in all_manifests(store)}
+    found: Counter[str] = Counter()
+    for snapshot, name in map(_snapshot_and_name, sources):
+        if snapshot in there:
+            quoted = name.replace("'", "''")
+            found[snapshot] += Snapshot(store, there[snapshot]).table("samples").count_rows(f"source = '{quoted}'")
+    return found
 
 
 def _redo(graph: Graph, snapshots: Sequence[str], runs: Sequence[str]) -> list[str]:

@@ -19,6 +19,7 @@ from vlmrecipes.data.source_tables import (
     Source,
     SyntheticSource,
     WebdatasetSource,
+    called,
 )
 from vlmrecipes.data.sources import folder, hub, pages, synthetic, tabular, webdataset
 from vlmrecipes.data.sources.files import Files, declared_files, declared_folder
@@ -70,7 +71,7 @@ def _open(spec: Source, number: int, file: Path) -> Opened:
             f"its images lie under {name}, which is not Unicode text: rename it", file=str(file), key=key
         )
     rows = partial(_told, partial(_limited, spec, read), file, key)
-    opened = Opened(spec.name or f"{spec.type}-{number}", spec, root, rows, files)
+    opened = Opened(called(spec, number), spec, root, rows, files)
     _check_columns(opened, str(file), key)
     return opened
 

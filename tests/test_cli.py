@@ -283,6 +283,8 @@ def test_run_wants_a_recipe_or_a_run(tmp_path: Path) -> None:
     for words in (("run",), ("run", "recipe.toml", "--resume", "latest")):
         found = one_object(vlmrecipes(*words, "--json", cwd=tmp_path), 2)
         assert found["error"] == "give either a RECIPE or --resume RUN"
+    found = one_object(vlmrecipes("run", "recipe.toml", "--force", "--json", cwd=tmp_path), 2)
+    assert found["problems"][0]["key"] == "--force"
     assert list(tmp_path.iterdir()) == []
 
 

@@ -114,6 +114,18 @@ def test_a_key_that_stands_in_for_none_hides_no_answer(server: Server, monkeypat
     assert not [one for one in found if one.text is None or "***" in one.text]
 
 
+def test_a_key_that_cannot_be_sent_is_refused_without_telling_it(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for key in ("half-a-key\nother-half", "schl\u00fcssel"):
+        monkeypatch.setenv("OPENAI_API_KEY", key)
+        with pytest.raises(RunError, match=r"^\$OPENAI_API_KEY holds characters that no key can have: set it again$"):
+            openai.OpenAIEngine(settings(server), LONGEST)
+    server.key, reader = "a-key-with-its-newline", MemoryReader()
+    monkeypatch.setenv("OPENAI_API_KEY", f"{server.key}\n")
+    assert answers(server, lines(reader, 1), reader).predictions[0].text is not None
+
+
 def test_a_server_that_is_gone_ends_it(server: Server) -> None:
     reader, gone = MemoryReader(), "http://127.0.0.1:9/v1"
     with pytest.raises(RunError, match="no server answers"):

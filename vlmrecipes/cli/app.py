@@ -233,7 +233,10 @@ def _check_resumed(resume: str, *, searches: bool, given: Mapping[str, list[str]
 def evaluate(
     recipe: Recipe,
     model: Annotated[
-        str, typer.Option(metavar="ID|RUN|NAME", help="A model, a run whose tuned model is scored, or a server's name.")
+        str,
+        typer.Option(
+            metavar="ID|RUN|NAME", help="A model, a run whose model is scored (RUN:base: untuned), or a server's name."
+        ),
     ] = "",
     engine: Annotated[
         str, typer.Option(help="What generates predictions: hf, unsloth, openai, tesseract; default: the recipe's.")

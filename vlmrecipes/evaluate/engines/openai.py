@@ -65,7 +65,9 @@ class OpenAIEngine:
     def __post_init__(self) -> None:
         import httpx
 
-        self._key = os.environ.get(self.settings.key_env, "")
+        self._key = os.environ.get(self.settings.key_env, "").strip()
+        if not (self._key.isascii() and self._key.isprintable()):  # what refuses it as a header would print it
+            raise RunError(f"${self.settings.key_env} holds characters that no key can have: set it again")
         self._client = httpx.Client(timeout=self.settings.timeout, limits=httpx.Limits(max_connections=None))
 
     def answers(self, samples: Sequence[Sample], images: Images) -> Iterator[list[Answered]]:

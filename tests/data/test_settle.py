@@ -80,6 +80,32 @@ def test_no_image_group_or_duplicate_group_stands_on_both_sides_unless_rows_decl
         assert found.leaks == {"images": 0, "duplicate_groups": 0, "groups": 0}
 
 
+@given(rows=sets(sides=(None, None, "train", "eval")))
+@settings(max_examples=80, deadline=None)
+def test_a_group_that_rows_declare_on_one_side_is_never_split(rows: list[Row]) -> None:
+    declared: dict[str, set[Split]] = {}
+    for row, _ in rows:
+        if row.group and row.split:
+            declared.setdefault(row.group, set()).add(row.split)
+    found = settled(rows)
+    for group, sides in declared.items():
+        if len(sides) == 1:
+            assert {sample.split for sample in found.samples if sample.group == group} <= sides
+    assert found.leaks["groups"] <= sum(len(sides) == 2 for sides in declared.values())
+
+
+def test_undeclared_rows_follow_the_side_that_their_group_declares() -> None:
+    about: dict[str, Any] = {"source": "s", "images": (), "crop": None, "metadata": {"kind": "a"}, "references": ("x",)}
+    rows: list[Row] = [
+        (Candidate(key=f"{n}", messages=({"role": "user", "content": f"{n} {side}"},), group=f"g{n}", split=side, **about), ())
+        for n in range(30)
+        for side in (None, "train")
+    ]  # fmt: skip
+    found = settled(rows)
+    assert (len(found.samples), found.facts()["splits"]) == (60, {"train": 60, "eval": 0})
+    assert found.leaks["groups"] == 0
+
+
 @given(rows=sets(sides=(None,)), some=st.integers(0, 14))
 @settings(max_examples=80, deadline=None)
 def test_rows_that_come_later_move_nobody_from_eval_to_train(rows: list[Row], some: int) -> None:

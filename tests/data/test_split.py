@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vlmrecipes.data.sample import Split
-from vlmrecipes.data.split import RANGE, dealt_number, joined, on_both, sides
+from vlmrecipes.data.split import RANGE, dealt_number, declared_sides, joined, on_both, sides
 
 Row = tuple[str, tuple[str, ...], Split | None]
 PIXELS = st.lists(st.sampled_from([f"p{number}" for number in range(12)]), max_size=3).map(tuple)
@@ -99,3 +99,11 @@ def test_a_group_that_is_named_like_an_image_is_not_that_image() -> None:
 
 def test_items_are_joined_through_others() -> None:
     assert len(set(joined([("a",), ("b",), ("c",), ("a", "b"), ()]))) == 3
+
+
+def test_undeclared_rows_follow_the_declared_side_of_their_group() -> None:
+    groups = ["a", "a", "b", "b", "c", "c", "c", "", "", "d"]
+    own: list[Split | None] = ["train", None, "eval", None, "eval", "train", None, "eval", None, None]
+    wanted = ["train", "train", "eval", "eval", "eval", "train", "train", "eval", None, None]
+    assert declared_sides(groups, own) == wanted
+    assert declared_sides(groups[::-1], own[::-1]) == wanted[::-1]

@@ -110,6 +110,7 @@ class _Rows:
         self, declaration: Declaration, candidates: Sequence[Candidate], images: Sequence[tuple[Picture, ...]]
     ) -> None:
         self.declaration, self.candidates, self.images = declaration, candidates, images
+        self.declared = split.declared_sides([c.group for c in candidates], [c.split for c in candidates])
         self.searched = declaration.dedup.near is not None
         self.salt = declaration.split.salt or declaration.name
         self.pixels = [tuple(picture.pixels for picture in row) for row in images]
@@ -129,8 +130,8 @@ class _Rows:
         about = sha256(canonical([c.source, c.group, c.split, c.metadata]))
         order = f"{about} {[(picture.key, picture.pixels) for picture in images]}"
         if self.declaration.dedup.keep == "first-by-id":
-            return dedup.rank(c.split, 0, self.contents[row] + order)
-        return dedup.rank(c.split, sum(picture.width * picture.height for picture in images), order)
+            return dedup.rank(self.declared[row], 0, self.contents[row] + order)
+        return dedup.rank(self.declared[row], sum(picture.width * picture.height for picture in images), order)
 
     def _duplicates(self) -> list[str]:
         """Return the name of each row's duplicate group; empty when no other row has its images, or near ones."""
@@ -155,7 +156,7 @@ class _Rows:
         return split.sides(
             self.groups,
             self.links(),
-            [candidate.split for candidate in self.candidates],
+            self.declared,
             share=rule.eval,
             salt=self.salt,
             strata=[str(c.metadata.get(rule.column)) for c in self.candidates] if rule.stratify else (),
@@ -165,7 +166,7 @@ class _Rows:
     def brought(self, evals: Collection[int]) -> int:
         """Return how many of `evals` are there by the group of another's images. With strata no group is dealt a side: 0."""
         rule, salt = self.declaration.split, self.salt
-        undeclared = [self.groups[row] for row in evals if self.candidates[row].split is None and not rule.stratify]
+        undeclared = [self.groups[row] for row in evals if self.declared[row] is None and not rule.stratify]
         return sum(not split.is_dealt(group, rule.eval, salt) for group in undeclared)
 
     def samples(self, kept: Sequence[int], sides: Sequence[Split]) -> dict[int, Sample]:

@@ -49,6 +49,18 @@ def _union(parent: list[int], a: int, b: int) -> None:
     parent[max(a, b)] = min(a, b)
 
 
+def declared_sides(groups: Sequence[str], own: Sequence[Split | None]) -> list[Split | None]:
+    """Return the side that each sample is declared on: its `own`, or else that of the declared ones of its group.
+
+    `groups` are those that rows name, empty for none. Of a group that is declared on both sides the rest is in train.
+    """
+    named: dict[str, Split] = {}
+    for group, side in zip(groups, own, strict=True):
+        if group and side:
+            named[group] = "train" if side == "train" else named.get(group, side)
+    return [side or named.get(group) for group, side in zip(groups, own, strict=True)]
+
+
 def sides(  # noqa: PLR0913 - what decides a split
     groups: Sequence[str],
     links: Sequence[Sequence[Hashable]],
@@ -63,7 +75,7 @@ def sides(  # noqa: PLR0913 - what decides a split
 
     Groups that share a link (an image, a near image) are joined. A joined group is on the eval side when any of its groups
     is dealt there, or any of its samples is declared there: so growth may move samples from train to eval, never from
-    eval to train. A declared side is kept as declared.
+    eval to train. A declared side (of `declared_sides`) is kept as declared.
 
     With `strata`, one label a sample, joined groups are taken in the order of their hashes until each stratum has its
     `share` of samples, as nearly as whole groups allow. No rule that looks at the data alone can hold both that share and
